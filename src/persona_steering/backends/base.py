@@ -1,0 +1,230 @@
+"""The seam to the engines. Everything above it knows requests and results, never an engine.
+
+A request carries all that concerns it: messages, recipe, sampling with its seed, what to capture, a schema. A
+backend may serve many requests in one batch, and none of them can tell. What a backend cannot do it refuses by
+name (`CapabilityError`); it never answers unsteered a request that asked for steering.
+
+Layers are 0-based decoder blocks and activations are block outputs in the residual stream (see vectors.vector).
+"""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, field
+from types import TracebackType
+from typing import Literal, Self
+
+import numpy as np
+from pydantic import BaseModel, ConfigDict, Field, JsonValue
+
+from persona_steering.errors import CapabilityError, PromptError
+from persona_steering.interventions import Recipe
+from persona_steering.vectors.vector import ModelIdentity
+
+Role = Literal["system", "user", "assistant"]
+FinishReason = Literal["stop", "length", "cancelled"]
+
+
+@dataclass(frozen=True, slots=True)
+class Message:
+    """One turn of a conversation."""
+
+    role: Role
+    content: str
+
+
+def conversation(prompt: str, system: str | None = None) -> tuple[Message, ...]:
+    """The messages of a single question, with a system prompt or without any. Raises PromptError when empty."""
+    if not prompt.strip():
+        raise PromptError("the prompt is empty.", hint="Write something to answer.")
+    head = (Message("system", system),) if system else ()
+    return (*head, Message("user", prompt))
+
+
+class Sampling(BaseModel):
+    """How tokens are chosen. The text of a request depends on its own seed and on nothing else in the batch."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    temperature: float = Field(default=0.7, ge=0, le=10, description="0 is greedy")
+    top_p: float = Field(default=1.0, gt=0, le=1)
+    max_new_tokens: int = Field(default=200, ge=1)
+    seed: int = Field(default=0, ge=0, lt=2**63)
+    stop: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Request:
+    """One generation. `capture` lists the layers whose mean response activation is wanted."""
+
+    messages: tuple[Message, ...]
+    recipe: Recipe = field(default_factory=Recipe)
+    sampling: Sampling = field(default_factory=Sampling)
+    capture: tuple[int, ...] = ()
+    schema: dict[str, JsonValue] | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Text:
+    """A given answer to a conversation, for teacher forcing."""
+
+    messages: tuple[Message, ...]
+    response: str
+    recipe: Recipe = field(default_factory=Recipe)
+
+
+@dataclass(frozen=True, slots=True)
+class Activations:
+    """Pooled residual-stream activations of one answer, after the recipe's interventions.
+
+    `mean` and `prompt_mean`, `prompt_last` where asked, map a layer to float32 `[hidden]`; `norms` maps a layer
+    to the mean token norm. `tokens` is the number of response tokens behind the mean.
+    """
+
+    mean: dict[int, np.ndarray]
+    norms: dict[int, float]
+    tokens: int
+    prompt_mean: dict[int, np.ndarray] = field(default_factory=dict)
+    prompt_last: dict[int, np.ndarray] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
+class Completion:
+    """The answer to a request. `caps_engaged` counts (layer, token) pairs at which a floor or ceiling acted."""
+
+    text: str
+    token_ids: tuple[int, ...]
+    finish_reason: FinishReason
+    prompt_tokens: int
+    recipe_hash: str
+    activations: Activations | None = None
+    caps_engaged: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class TokenScores:
+    """Log-probabilities (natural log) of a given answer's tokens, float32 `[tokens]`."""
+
+    token_ids: tuple[int, ...]
+    logprobs: np.ndarray
+
+    @property
+    def mean(self) -> float:
+        """Mean log-probability in nats per token."""
+        return float(self.logprobs.mean(dtype=np.float64))
+
+
+class Capabilities(BaseModel):
+    """What a backend can do. Whatever is not listed is refused by name."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    interventions: frozenset[str]
+    scopes: frozenset[str]
+    stream: bool
+    capture: bool
+    score: bool
+    schema_constrained: bool
+
+
+class ModelInfo(BaseModel):
+    """What is loaded and where it runs."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    identity: ModelIdentity
+    backend: str
+    device: str
+    dtype: str
+    quantization: str | None
+    context_length: int
+    has_chat_template: bool
+    layer_path: str
+
+
+@dataclass(frozen=True, slots=True)
+class Progress:
+    """How far a long piece of work is: `done` of `total` units of `phase`, and a line to show."""
+
+    phase: str
+    done: int
+    total: int
+    sample: str = ""
+
+
+ProgressCallback = Callable[[Progress], None]
+
+
+def no_progress(progress: Progress) -> None:
+    """The callback of somebody who does not want to know."""
+
+
+class Backend(ABC):
+    """An engine with one model loaded. Use it as a context manager, or call `close`."""
+
+    @property
+    @abstractmethod
+    def info(self) -> ModelInfo:
+        """What is loaded and where it runs."""
+
+    @property
+    @abstractmethod
+    def capabilities(self) -> Capabilities:
+        """What this backend can do."""
+
+    @abstractmethod
+    def generate(
+        self,
+        requests: Sequence[Request],
+        *,
+        on_done: Callable[[int, Completion], None] | None = None,
+        cancelled: Callable[[], bool] | None = None,
+    ) -> list[Completion]:
+        """Answers every request, in order. `on_done(index, completion)` is called as each one ends.
+
+        `cancelled` is asked once per token; what was written until then is returned as "cancelled".
+        Raises CapabilityError, PromptError (empty, too long), ModelMismatchError or ModelMemoryError.
+        """
+
+    @abstractmethod
+    def stream(self, request: Request, *, cancelled: Callable[[], bool] | None = None) -> Iterator[str | Completion]:
+        """Yields pieces of text as they are written, and the Completion last. The pieces join to its text."""
+
+    @abstractmethod
+    def capture(self, texts: Sequence[Text], *, layers: Sequence[int] | None = None) -> list[Activations]:
+        """Teacher-forced pooled activations of given answers, in order, at `layers` (all when None)."""
+
+    @abstractmethod
+    def score(self, texts: Sequence[Text]) -> list[TokenScores]:
+        """Teacher-forced log-probabilities of given answers, in order."""
+
+    @abstractmethod
+    def close(self) -> None:
+        """Frees the model. Calling it twice is harmless."""
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+    def check(self, request: Request | Text) -> None:
+        """Raises unless this backend and model can honour the recipe, capture and schema of `request`."""
+        identity, can = self.info.identity, self.capabilities
+        for item in request.recipe.interventions:
+            if item.op not in can.interventions:
+                raise CapabilityError(
+                    f"the {self.info.backend} backend cannot {item.op}.",
+                    hint=f"It can: {', '.join(sorted(can.interventions)) or 'nothing'}.",
+                )
+            if item.scope.kind not in can.scopes:
+                raise CapabilityError(
+                    f"scope {item.scope.kind!r} is not available with {identity.id} on {self.info.backend}.",
+                    hint=f"Available: {', '.join(sorted(can.scopes))}.",
+                )
+            item.vector.check_model(identity)
+        if isinstance(request, Request) and request.schema is not None and not can.schema_constrained:
+            raise CapabilityError(f"the {self.info.backend} backend cannot hold an answer to a JSON schema.")

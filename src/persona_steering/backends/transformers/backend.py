@@ -1,0 +1,178 @@
+"""The reference engine: any decoder that transformers loads, on CPU, CUDA or MPS."""
+
+from __future__ import annotations
+
+import gc
+from collections.abc import Callable, Iterator, Sequence
+
+import torch
+
+from persona_steering.backends.base import (
+    Activations,
+    Backend,
+    Capabilities,
+    Completion,
+    ModelInfo,
+    Request,
+    Text,
+    TokenScores,
+)
+from persona_steering.backends.transformers.batching import auto_batch_size, run_in_batches
+from persona_steering.backends.transformers.decoding import DecodingBatch
+from persona_steering.backends.transformers.forcing import (
+    EncodedText,
+    capture_batch,
+    encode_text,
+    score_batch,
+)
+from persona_steering.backends.transformers.forward import Runner
+from persona_steering.backends.transformers.loading import LoadedModel
+from persona_steering.errors import ModelError, RecipeError
+from persona_steering.interventions import INTERVENTIONS
+
+Job = tuple[int, Request, list[int]]
+
+
+class TransformersBackend(Backend):
+    """`batch_size` None sizes batches to the device's memory."""
+
+    def __init__(self, loaded: LoadedModel, *, batch_size: int | None = None) -> None:
+        self._loaded: LoadedModel | None = loaded
+        self._runner = Runner(loaded)
+        self._batch_size = batch_size
+
+    @property
+    def loaded(self) -> LoadedModel:
+        """The model and its tokenizer. Raises ModelError once closed."""
+        if self._loaded is None:
+            raise ModelError("the model has been closed.", hint="Load it again.")
+        return self._loaded
+
+    @property
+    def info(self) -> ModelInfo:
+        loaded = self.loaded
+        return ModelInfo(
+            identity=loaded.identity,
+            backend="transformers",
+            device=str(loaded.device),
+            dtype=str(loaded.dtype).removeprefix("torch."),
+            quantization=loaded.quantization,
+            context_length=loaded.context_length,
+            has_chat_template=loaded.encoder.has_template,
+            layer_path=loaded.layers.path,
+        )
+
+    @property
+    def capabilities(self) -> Capabilities:
+        scopes = {"response", "prompt", "all", "tokens"}
+        if self.loaded.encoder.thinking_marks:
+            scopes.add("thinking")
+        return Capabilities(
+            interventions=frozenset(INTERVENTIONS),
+            scopes=frozenset(scopes),
+            stream=True,
+            capture=True,
+            score=True,
+            schema_constrained=False,
+        )
+
+    def generate(
+        self,
+        requests: Sequence[Request],
+        *,
+        on_done: Callable[[int, Completion], None] | None = None,
+        cancelled: Callable[[], bool] | None = None,
+    ) -> list[Completion]:
+        def work(jobs: Sequence[Job]) -> list[Completion]:
+            done = DecodingBatch(self._runner, jobs).run(cancelled)
+            if on_done is not None:
+                for index, completion in sorted(done.items()):
+                    on_done(index, completion)
+            return [done[index] for index, _, _ in jobs]
+
+        jobs = [self._job(i, request) for i, request in enumerate(requests)]
+        return run_in_batches(
+            jobs,
+            work,
+            length=lambda job: (job[1].capture, job[1].sampling.max_new_tokens, len(job[2])),
+            batch_size=lambda waiting: self._size(
+                max(len(prompt) + request.sampling.max_new_tokens for _, request, prompt in waiting)
+            ),
+        )
+
+    def stream(self, request: Request, *, cancelled: Callable[[], bool] | None = None) -> Iterator[str | Completion]:
+        batch = DecodingBatch(self._runner, [self._job(0, request)])
+        return self._pieces(batch, request, cancelled)
+
+    def capture(self, texts: Sequence[Text], *, layers: Sequence[int] | None = None) -> list[Activations]:
+        wanted = tuple(layers) if layers is not None else tuple(range(len(self.loaded.layers.blocks)))
+        self._check_layers(wanted)
+        return run_in_batches(
+            self._encode(texts),
+            lambda batch: capture_batch(self._runner, batch, wanted),
+            length=_length,
+            batch_size=lambda waiting: self._size(max(map(_length, waiting))),
+        )
+
+    def score(self, texts: Sequence[Text]) -> list[TokenScores]:
+        return run_in_batches(
+            self._encode(texts),
+            lambda batch: score_batch(self._runner, batch),
+            # answers to one prompt stay together, so that its cache is computed once
+            length=lambda item: (len(item.prompt), item.group, len(item.response)),
+            batch_size=lambda waiting: self._size(max(map(_length, waiting))),
+        )
+
+    def close(self) -> None:
+        if self._loaded is None:
+            return
+        self._loaded = None
+        del self._runner
+        gc.collect()
+        if torch.cuda.is_available():
+            torch.cuda.empty_cache()
+
+    def _job(self, index: int, request: Request) -> Job:
+        self.check(request)
+        self._check_layers(request.capture)
+        prompt = self.loaded.encoder.encode(request.messages, room=request.sampling.max_new_tokens)
+        return index, request, prompt
+
+    def _encode(self, texts: Sequence[Text]) -> list[EncodedText]:
+        for text in texts:
+            self.check(text)
+        return [encode_text(self.loaded, text) for text in texts]
+
+    def _check_layers(self, layers: Sequence[int]) -> None:
+        count = len(self.loaded.layers.blocks)
+        for layer in layers:
+            if not 0 <= layer < count:
+                raise RecipeError(f"the model has no layer {layer}.", hint=f"Its layers are 0 to {count - 1}.")
+
+    def _size(self, tokens_per_row: int) -> int:
+        return self._batch_size or auto_batch_size(self.loaded, tokens_per_row)
+
+    def _pieces(
+        self, batch: DecodingBatch, request: Request, cancelled: Callable[[], bool] | None
+    ) -> Iterator[str | Completion]:
+        (row,) = batch.rows
+        longest_stop = max(map(len, request.sampling.stop), default=0)
+        sent = ""
+        for _ in batch.steps(cancelled):
+            if row.finish is not None:
+                break
+            text = self.loaded.encoder.decode(row.written)
+            # an unfinished character, and what may yet turn out to be a stop string, is held back
+            ready = text.rstrip("\ufffd")
+            ready = ready[: max(len(sent), len(ready) - longest_stop)]
+            if len(ready) > len(sent) and ready.startswith(sent):
+                yield ready[len(sent) :]
+                sent = ready
+        completion = batch.done[0]
+        if len(completion.text) > len(sent):
+            yield completion.text[len(sent) :]
+        yield completion
+
+
+def _length(item: EncodedText) -> int:
+    return len(item.prompt) + len(item.response)

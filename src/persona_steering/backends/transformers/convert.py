@@ -1,0 +1,68 @@
+"""GGUF to safetensors, once, in the cache: reading a GGUF on every start costs ten times as much."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import tempfile
+from pathlib import Path
+from typing import Any
+
+from persona_steering.backends.embedded import find_gguf, locked, packaged_model
+from persona_steering.errors import StorageError
+
+
+def embedded_checkpoint(name: str, cache: Path) -> Path:
+    """The folder of the embedded model's safetensors checkpoint; converted on the first call.
+
+    Two processes may call at once: one converts, the other waits. An interrupted conversion leaves nothing.
+    Raises DependencyError, ModelError (wrong hash) or StorageError.
+    """
+    model = packaged_model(name)
+    folder = cache / "models" / f"{model.module}-{model.version}"
+    marker = folder / "source.json"
+    if _is_complete(marker, model.sha256):
+        return folder
+    gguf = find_gguf(model, cache)
+    with locked(folder):
+        if not _is_complete(marker, model.sha256):
+            try:
+                _convert(gguf, folder, model.sha256)
+            except OSError as error:
+                raise StorageError(f"cannot write the converted model to {folder}: {error}.") from error
+    return folder
+
+
+def _is_complete(marker: Path, sha256: str) -> bool:
+    try:
+        return bool(json.loads(marker.read_text())["sha256"] == sha256)
+    except (FileNotFoundError, ValueError, KeyError, TypeError):
+        return False
+
+
+def _convert(gguf: Path, folder: Path, sha256: str) -> None:
+    import torch
+    from transformers import AutoModelForCausalLM, AutoTokenizer
+    from transformers.utils import logging
+
+    logging.disable_progress_bar()  # type: ignore[no-untyped-call]
+    prefix = f".{folder.name}-"
+    for left_over in folder.parent.glob(f"{prefix}*"):  # by a process that was killed; this one holds the lock
+        shutil.rmtree(left_over, ignore_errors=True)
+    scratch = Path(tempfile.mkdtemp(dir=folder.parent, prefix=prefix))
+    try:
+        tokenizer = AutoTokenizer.from_pretrained(gguf.parent, gguf_file=gguf.name)
+        model: Any = AutoModelForCausalLM.from_pretrained(gguf.parent, gguf_file=gguf.name, dtype=torch.float32)
+        # The weights are plain float32 now; saving would otherwise mark the checkpoint as quantised.
+        model.hf_quantizer = None
+        if hasattr(model.config, "quantization_config"):
+            del model.config.quantization_config
+        model.save_pretrained(scratch)
+        tokenizer.save_pretrained(scratch)
+        (scratch / "source.json").write_text(json.dumps({"sha256": sha256, "gguf": gguf.name}))
+        if folder.exists():
+            shutil.rmtree(folder)
+        os.replace(scratch, folder)
+    finally:
+        shutil.rmtree(scratch, ignore_errors=True)

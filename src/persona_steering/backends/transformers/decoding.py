@@ -1,0 +1,178 @@
+"""The decoding loop of one batch: every row with its own recipe, sampling, seed, stop and capture.
+
+A finished row stays in the batch until half of the rows are done; then the batch is cut down to those that still
+write. Activations are summed in the same forwards that write the answer: the tokens that were generated and fed
+back, without end-of-turn and thinking tokens.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, field
+
+import numpy as np
+import torch
+
+from persona_steering.backends.base import Activations, Completion, FinishReason, Request
+from persona_steering.backends.transformers.forward import Runner, pad_left
+from persona_steering.backends.transformers.hooks import Pool, make_plan
+from persona_steering.backends.transformers.prompts import ThinkingTracker
+from persona_steering.backends.transformers.sampling import Sampler
+
+
+@dataclass
+class Row:
+    """One request on its way."""
+
+    index: int  # in the caller's list
+    request: Request
+    prompt: list[int]
+    thoughts: ThinkingTracker
+    written: list[int] = field(default_factory=list)
+    captured: int = 0
+    finish: FinishReason | None = None
+
+
+class DecodingBatch:
+    """Decodes a few requests together. Iterate `steps()`, or call `run()`."""
+
+    def __init__(self, runner: Runner, indexed: Sequence[tuple[int, Request, list[int]]]) -> None:
+        self._runner, loaded = runner, runner.loaded
+        self._loaded = loaded
+        marks = loaded.encoder.thinking_marks
+        self.rows = [Row(i, request, prompt, ThinkingTracker(marks, prompt)) for i, request, prompt in indexed]
+        self.done: dict[int, Completion] = {}
+        requests = [row.request for row in self.rows]
+        self._sampler = Sampler([request.sampling for request in requests], loaded.device)
+        self._plan = make_plan(
+            [request.recipe for request in requests],
+            [len(row.prompt) for row in self.rows],
+            hidden=loaded.hidden_size,
+            device=loaded.device,
+            dtype=loaded.dtype,
+        )
+        layers = sorted({layer for request in requests for layer in request.capture})
+        self._pools = [Pool(layers, len(self.rows), hidden=loaded.hidden_size, device=loaded.device)] if layers else []
+        self._cache = runner.new_cache()
+
+    def run(self, cancelled: Callable[[], bool] | None = None) -> dict[int, Completion]:
+        """Decodes to the end. Completions by the caller's index."""
+        for _ in self.steps(cancelled):
+            pass
+        return self.done
+
+    def steps(self, cancelled: Callable[[], bool] | None = None) -> Iterator[list[Row]]:
+        """Writes one token per live row and yields the rows that were live, until every row has finished."""
+        logits = self._prefill()
+        for step in range(max(row.request.sampling.max_new_tokens for row in self.rows)):
+            tokens = self._sampler(logits, step).tolist()
+            live = [row for row in self.rows if row.finish is None]
+            for row, token in zip(self.rows, tokens, strict=True):
+                if row.finish is None:
+                    self._write(row, token)
+            if cancelled is not None and cancelled():
+                for row in live:
+                    row.finish = row.finish or "cancelled"
+            self._drop_finished()
+            yield live
+            if not self.rows:
+                return
+            logits = self._feed(step)
+
+    def _prefill(self) -> torch.Tensor:
+        loaded = self._loaded
+        ids, positions = pad_left([row.prompt for row in self.rows], loaded.pad_id)
+        longest = max(row.request.sampling.max_new_tokens for row in self.rows)
+        self._mask = torch.ones(len(self.rows), ids.shape[1] + longest, dtype=torch.int64, device=loaded.device)
+        self._mask[:, : ids.shape[1]] = torch.from_numpy((positions >= 0).astype(np.int64)).to(loaded.device)
+        self._width = ids.shape[1]
+        for pool in self._pools:
+            pool.begin(np.zeros_like(positions, dtype=bool))
+        return self._forward(ids, positions, np.zeros_like(positions, dtype=bool))
+
+    def _feed(self, step: int) -> torch.Tensor:
+        """Feeds the tokens just written back, and yields the logits of the next ones."""
+        ids = np.array([[row.written[-1] if row.finish is None else self._loaded.pad_id] for row in self.rows])
+        live = np.array([[row.finish is None] for row in self.rows])
+        # A finished row is fed padding: no intervention acts, and its positions cannot run past the context.
+        positions = np.where(live, [[len(row.prompt) + step] for row in self.rows], -1)
+        thinking = np.array([[row.finish is None and row.thoughts.feed(row.written[-1])] for row in self.rows])
+        counted = live & ~thinking
+        for row, counts in zip(self.rows, counted[:, 0], strict=True):
+            row.captured += int(counts)
+        for pool in self._pools:
+            pool.begin(counted)
+        self._width += 1
+        return self._forward(ids, positions, thinking)
+
+    def _forward(self, ids: np.ndarray, positions: np.ndarray, thinking: np.ndarray) -> torch.Tensor:
+        logits = self._runner(
+            ids,
+            positions,
+            self._mask[:, : self._width],
+            plan=self._plan,
+            thinking=thinking,
+            pools=self._pools,
+            cache=self._cache,
+        )
+        return logits[:, -1]
+
+    def _write(self, row: Row, token: int) -> None:
+        if token in self._loaded.stop_ids:
+            row.finish = "stop"
+            return
+        row.written.append(token)
+        sampling = row.request.sampling
+        if sampling.stop and self._stop_position(row) is not None:
+            row.finish = "stop"
+        elif len(row.written) >= sampling.max_new_tokens:
+            row.finish = "length"
+
+    def _stop_position(self, row: Row) -> int | None:
+        text = self._loaded.encoder.decode(row.written)
+        found = [text.find(stop) for stop in row.request.sampling.stop if stop in text]
+        return min(found) if found else None
+
+    def _drop_finished(self) -> None:
+        """Settles finished rows once they are half of the batch, and goes on with the rest."""
+        live = [i for i, row in enumerate(self.rows) if row.finish is None]
+        if 2 * len(live) > len(self.rows):
+            return
+        self._settle([i for i, row in enumerate(self.rows) if row.finish is not None])
+        self.rows = [self.rows[i] for i in live]
+        if not live:
+            return
+        keep = torch.tensor(live, device=self._loaded.device)
+        self._cache.batch_select_indices(keep)
+        self._mask = self._mask[keep]
+        self._sampler.keep(keep)
+        self._plan.keep(keep)
+        for pool in self._pools:
+            pool.keep(keep)
+
+    def _settle(self, finished: Sequence[int]) -> None:
+        engaged = self._plan.engaged.tolist()
+        for i in finished:
+            row = self.rows[i]
+            text = self._loaded.encoder.decode(row.written)
+            if row.request.sampling.stop and (cut := self._stop_position(row)) is not None:
+                text = text[:cut]
+            self.done[row.index] = Completion(
+                text=text,
+                token_ids=tuple(row.written),
+                finish_reason=row.finish or "cancelled",
+                prompt_tokens=len(row.prompt),
+                recipe_hash=row.request.recipe.hash,
+                activations=self._activations(i, row),
+                caps_engaged=engaged[i],
+            )
+
+    def _activations(self, i: int, row: Row) -> Activations | None:
+        if not row.request.capture or not row.captured:
+            return None
+        (pool,) = self._pools
+        return Activations(
+            mean={k: (pool.sums[k][i] / row.captured).cpu().numpy() for k in row.request.capture},
+            norms={k: float(pool.norm_sums[k][i]) / row.captured for k in row.request.capture},
+            tokens=row.captured,
+        )

@@ -1,0 +1,69 @@
+"""One forward of a batch: left-padded rows, absolute positions, and hooks that live only as long as the call."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+import torch
+
+from persona_steering.backends.transformers.hooks import Plan, Pool, hooked
+from persona_steering.backends.transformers.loading import LoadedModel
+
+
+def pad_left(rows: Sequence[Sequence[int]], pad_id: int) -> tuple[np.ndarray, np.ndarray]:
+    """Token ids and absolute positions, both `[rows, longest]`; positions of padding are negative."""
+    width = max(map(len, rows))
+    ids = np.full((len(rows), width), pad_id, np.int64)
+    positions = np.arange(width)[None, :] - np.array([width - len(row) for row in rows])[:, None]
+    for i, row in enumerate(rows):
+        if row:
+            ids[i, width - len(row) :] = row
+    return ids, positions
+
+
+class Runner:
+    """Runs forwards of one model, one at a time; batches may take turns between forwards."""
+
+    def __init__(self, loaded: LoadedModel) -> None:
+        self.loaded = loaded
+        self._turn = threading.Lock()
+
+    def new_cache(self) -> Any:
+        """An empty key-value cache of the kind that this architecture uses."""
+        from transformers import DynamicCache
+
+        return DynamicCache(config=self.loaded.model.config)
+
+    def __call__(
+        self,
+        ids: np.ndarray | torch.Tensor,
+        positions: np.ndarray,
+        mask: torch.Tensor,
+        *,
+        plan: Plan,
+        thinking: np.ndarray,
+        pools: Sequence[Pool] = (),
+        cache: Any = None,
+        keep_logits: int = 1,
+    ) -> torch.Tensor:
+        """Logits `[rows, keep_logits, vocabulary]` of the last positions.
+
+        `ids` and `positions` are `[rows, tokens]`; `mask` is `[rows, cached + tokens]`, 0 at padding; `thinking`
+        is `[rows, tokens]`. Pools must have been begun.
+        """
+        loaded = self.loaded
+        tokens = ids if isinstance(ids, torch.Tensor) else torch.from_numpy(ids).to(loaded.device)
+        arguments: dict[str, Any] = {
+            "input_ids": tokens,
+            "attention_mask": mask,
+            "logits_to_keep": keep_logits,
+        }
+        if loaded.takes_positions:
+            arguments["position_ids"] = torch.from_numpy(np.maximum(positions, 0)).to(loaded.device)
+        plan.begin(positions, thinking)
+        with self._turn, torch.inference_mode(), hooked(loaded.layers.blocks, plan, pools):
+            output = loaded.model(**arguments, past_key_values=cache, use_cache=cache is not None)
+        return output.logits  # type: ignore[no-any-return]

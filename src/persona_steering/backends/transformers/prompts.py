@@ -1,0 +1,122 @@
+"""From messages to token ids, the same way for generation, capture and scoring.
+
+A chat template writes its own special tokens, so its text is tokenised without adding any: no double BOS. A
+template without a system role gets the system prompt before the first user turn. A model without a template
+gets plain paragraphs. Prompt and answer are tokenised apart, so their border never moves.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+from persona_steering.backends.base import Message
+from persona_steering.errors import PromptError
+
+_SYSTEM_PROBE = "system-role-probe"
+
+
+class PromptEncoder:
+    """Encodes conversations for one tokenizer.
+
+    `thinking_marks` holds the ids of the tokens that open and close a reasoning model's thoughts, if it has any.
+    """
+
+    def __init__(self, tokenizer: Any, context_length: int) -> None:
+        self.tokenizer = tokenizer
+        self.context_length = context_length
+        self.has_template = bool(getattr(tokenizer, "chat_template", None))
+        self._has_system_role = self.has_template and self._probe_system_role()
+        self.thinking_marks = self._find_thinking_marks()
+
+    def encode(self, messages: Sequence[Message], *, room: int = 1) -> list[int]:
+        """Token ids up to where the answer begins. Raises PromptError when fewer than `room` tokens remain."""
+        text = self.render(messages)
+        ids: list[int] = self.tokenizer(text, add_special_tokens=not self.has_template)["input_ids"]
+        if len(ids) + room > self.context_length:
+            raise PromptError(
+                f"the prompt has {len(ids)} tokens and the answer needs {room}, "
+                f"but the model's context holds {self.context_length}.",
+                hint="Shorten the prompt, or ask for a shorter answer.",
+            )
+        return ids
+
+    def encode_response(self, text: str) -> list[int]:
+        """Token ids of a given answer. Raises PromptError when there are none."""
+        ids: list[int] = self.tokenizer(text, add_special_tokens=False)["input_ids"]
+        if not ids:
+            raise PromptError("the given answer is empty.", hint="Leave empty answers out.")
+        return ids
+
+    def decode(self, ids: Sequence[int]) -> str:
+        """The text of generated tokens, without special tokens."""
+        text: str = self.tokenizer.decode(list(ids), skip_special_tokens=True, clean_up_tokenization_spaces=False)
+        return text
+
+    def render(self, messages: Sequence[Message]) -> str:
+        """The prompt as text."""
+        if not any(message.content.strip() for message in messages if message.role == "user"):
+            raise PromptError("the prompt is empty.", hint="Write something to answer.")
+        if not self.has_template:
+            return "\n\n".join(message.content for message in messages) + "\n\n"
+        if not self._has_system_role:
+            messages = _system_into_user(messages)
+        return self._apply(messages)
+
+    def _apply(self, messages: Sequence[Message]) -> str:
+        turns = [{"role": message.role, "content": message.content} for message in messages]
+        text: str = self.tokenizer.apply_chat_template(
+            turns, tokenize=False, add_generation_prompt=True, enable_thinking=False
+        )
+        return text
+
+    def _probe_system_role(self) -> bool:
+        """Some templates raise on a system message, others drop it in silence."""
+        from jinja2.exceptions import TemplateError
+
+        try:
+            text = self._apply([Message("system", _SYSTEM_PROBE), Message("user", "hello")])
+        except TemplateError:
+            return False
+        return _SYSTEM_PROBE in text
+
+    def _find_thinking_marks(self) -> tuple[int, int] | None:
+        vocabulary = self.tokenizer.get_added_vocab()
+        for start, stop in (("<think>", "</think>"), ("[THINK]", "[/THINK]")):
+            if start in vocabulary and stop in vocabulary:
+                return vocabulary[start], vocabulary[stop]
+        return None
+
+
+def _system_into_user(messages: Sequence[Message]) -> list[Message]:
+    system = "\n\n".join(message.content for message in messages if message.role == "system")
+    rest = [message for message in messages if message.role != "system"]
+    if system and rest:
+        rest[0] = Message(rest[0].role, f"{system}\n\n{rest[0].content}")
+    return rest
+
+
+class ThinkingTracker:
+    """Tells, token by token, whether a row is inside its model's thoughts.
+
+    A position is "thinking" when it holds a token from the opening mark up to and including the closing one.
+    """
+
+    def __init__(self, marks: tuple[int, int] | None, prompt_ids: Sequence[int]) -> None:
+        self._marks = marks
+        self._open = False
+        for token in prompt_ids:
+            self.feed(token)
+
+    @property
+    def open(self) -> bool:
+        """Whether the next token continues a thought."""
+        return self._open
+
+    def feed(self, token: int) -> bool:
+        """Takes the next token and says whether its position is thinking."""
+        if self._marks is None:
+            return False
+        inside = self._open or token == self._marks[0]
+        self._open = inside and token != self._marks[1]
+        return inside

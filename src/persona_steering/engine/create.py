@@ -1,0 +1,246 @@
+"""From a description to a calibrated vector: the use case behind `create`, `extract-axes` and `quickstart`.
+
+    baseline run (shared) -> persona or trait run -> raw vector -> safety axis -> calibration -> store
+
+Every generation goes through a run folder, so a killed command resumes where it was and ends with the same vector.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+from pydantic import BaseModel, ConfigDict, Field, JsonValue
+
+from persona_steering.backends.base import ProgressCallback, Request, no_progress
+from persona_steering.backends.wrapper import ModelWrapper
+from persona_steering.calibration.dose import CalibrationSettings, DoseSearch
+from persona_steering.config import Config
+from persona_steering.engine.steering import SteeringEngine
+from persona_steering.errors import UsageError
+from persona_steering.extraction.axes import MIN_PERSONAS, assistant_axis, baseline_vector, safety_axis
+from persona_steering.extraction.contrast import (
+    Extraction,
+    ExtractionSettings,
+    Group,
+    extract_baseline,
+    extract_persona,
+    extract_trait,
+)
+from persona_steering.extraction.run import Run
+from persona_steering.personas import Persona, Trait, load_questions, load_safety_prompts
+from persona_steering.personas.manager import PersonaManager
+from persona_steering.vectors import SteeringVector, orthogonalize_persona, replace_metadata
+
+# The shipped questions are split once and for all: a calibration never sees what a vector was extracted from.
+EXTRACTION_QUESTIONS = 60
+
+
+class Effort(BaseModel):
+    """How much is measured. More answers make a cleaner direction and narrower intervals, and take longer."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    prompts_per_question: int = Field(default=3, ge=1)
+    questions: int | None = Field(default=None, description="None: the configured number")
+    max_new_tokens: int | None = Field(default=None, description="None: the configured number")
+    calibration_questions: int = Field(default=32, ge=8, le=40)
+    search_questions: int = 12
+    coarse_questions: int = 6
+    coarse_doses: tuple[float, ...] = (0.14, 0.24, 0.36)
+    controls: int = 2
+    safety_prompts: int = Field(default=100, ge=8, le=200, description="of each kind")
+
+
+EFFORTS = {
+    "quick": Effort(
+        prompts_per_question=2,
+        questions=16,
+        max_new_tokens=36,
+        calibration_questions=16,
+        search_questions=6,
+        coarse_questions=4,
+        coarse_doses=(0.16, 0.3),
+        controls=1,
+        safety_prompts=24,
+    ),
+    "standard": Effort(),
+    "thorough": Effort(questions=40, prompts_per_question=5, calibration_questions=40, controls=4, safety_prompts=200),
+}
+
+
+@dataclass(frozen=True)
+class Created:
+    """A stored vector, and whether it was there before."""
+
+    vector: SteeringVector
+    reused: bool
+
+
+class Creator:
+    """Makes vectors and axes for one model. `progress` hears of every phase; `cancelled` is asked every token."""
+
+    def __init__(
+        self,
+        model: ModelWrapper,
+        manager: PersonaManager,
+        config: Config,
+        *,
+        effort: Effort | None = None,
+        progress: ProgressCallback = no_progress,
+        cancelled: Callable[[], bool] | None = None,
+    ) -> None:
+        self._model, self._manager, self._config = model, manager, config
+        self._effort = effort or EFFORTS["standard"]
+        self._progress, self._cancelled = progress, cancelled
+        manager.bind(model.identity)
+
+    def create(self, subject: Persona | Trait, *, reuse: bool = False) -> Created:
+        """Extracts, calibrates and stores a persona or trait.
+
+        With `reuse` an existing vector is returned as it is; without, a name in use raises UsageError. A vector
+        that does not steer this model is stored too, marked weak with the reason.
+        """
+        if subject.name in self._manager.list_available():
+            if reuse:
+                return Created(self._manager.load(subject.name), reused=True)
+            raise UsageError(
+                f"{subject.name!r} exists already for this model.",
+                hint=f"Delete it first (persona-steer delete {subject.name}), or choose another name.",
+            )
+        settings = self._settings(subject)
+        baseline = self._baseline(settings)
+        safety = self._manager.safety_axis() if self._manager.has_safety_axis() else self.extract_safety_axis()
+        run = self._run(subject.name, settings, subject.model_dump(mode="json"))
+        extraction = self._extract(subject, settings, run, baseline)
+        vector = self._calibrated(extraction.vector, subject, run, safety)
+        self._manager.save(vector)
+        self.refresh_assistant_axis()
+        return Created(vector, reused=False)
+
+    def extract_safety_axis(self) -> SteeringVector:
+        """Extracts and stores the safety axis with its floors."""
+        count = self._effort.safety_prompts
+        safe, unsafe = ([item.prompt for item in load_safety_prompts(kind, count)] for kind in ("safe", "unsafe"))
+        settings = self._base_settings()
+        run = self._run("safety", settings, [*safe, *unsafe])
+        axis = safety_axis(
+            self._model.backend,
+            safe,
+            unsafe,
+            settings,
+            run=run,
+            progress=self._progress,
+            cancelled=self._cancelled,
+        )
+        self._manager.save(axis)
+        return axis
+
+    def extract_assistant_axis(self) -> SteeringVector:
+        """Extracts the baseline, and the assistant axis from the personas there are. Raises UsageError below two."""
+        settings = self._base_settings()
+        baseline = self._baseline(settings)
+        axis = assistant_axis(self._personas(), baseline, settings.layers)
+        self._manager.save(axis)
+        return axis
+
+    def refresh_assistant_axis(self) -> SteeringVector | None:
+        """The assistant axis of the present personas; None (and no stale axis kept) while there are too few."""
+        if len(self._personas()) >= MIN_PERSONAS:
+            return self.extract_assistant_axis()
+        if self._manager.store.exists("axis", "assistant", self._manager.model):
+            self._manager.store.delete("axis", "assistant", self._manager.model)
+        return None
+
+    def _extract(self, subject: Persona | Trait, settings: ExtractionSettings, run: Run, baseline: Group) -> Extraction:
+        backend, progress, cancelled = self._model.backend, self._progress, self._cancelled
+        if isinstance(subject, Persona):
+            return extract_persona(
+                backend, subject, settings, run=run, baseline=baseline, progress=progress, cancelled=cancelled
+            )
+        return extract_trait(
+            backend, subject, settings, run=run, baseline=baseline, progress=progress, cancelled=cancelled
+        )
+
+    def _calibrated(
+        self, vector: SteeringVector, subject: Persona | Trait, run: Run, safety: SteeringVector
+    ) -> SteeringVector:
+        effort = self._effort
+        questions = [item.question for item in load_questions()[EXTRACTION_QUESTIONS:]]
+        settings = CalibrationSettings(
+            questions=tuple(questions[: effort.calibration_questions]),
+            search_questions=effort.search_questions,
+            coarse_questions=effort.coarse_questions,
+            coarse_doses=effort.coarse_doses,
+            controls=effort.controls,
+            seed=self._config.extraction.seed,
+        )
+
+        def ask(requests: Sequence[Request], phase: str) -> list[str]:
+            answered = run.answers(
+                self._model.backend, requests, phase=phase, progress=self._progress, cancelled=self._cancelled
+            )
+            return [answer.text for answer in answered]
+
+        search = DoseSearch(self._model.backend, evoking_prompts(subject), settings, ask=ask)
+        floor = SteeringEngine(self._model, self._manager, self._config).safety_floor()
+        raw, safe = search.calibrate(vector, safe=orthogonalize_persona(vector, safety), floor=floor)
+        if safe is not None:
+            safe = safe.model_copy(update={"settings": {**safe.settings, "safety_axis": safety.digest}})
+        metadata = vector.metadata.model_copy(update={"calibration": raw, "safe_calibration": safe})
+        return replace_metadata(vector, metadata)
+
+    def _baseline(self, settings: ExtractionSettings) -> Group:
+        run = self._run("baseline", settings, None)
+        group = extract_baseline(
+            self._model.backend, settings, run=run, progress=self._progress, cancelled=self._cancelled
+        )
+        self._manager.save(baseline_vector(group, settings, self._model.identity))
+        return group
+
+    def _settings(self, subject: Persona | Trait) -> ExtractionSettings:
+        settings = self._base_settings()
+        if isinstance(subject, Trait) and subject.questions:
+            return settings.model_copy(update={"questions": subject.questions})
+        return settings
+
+    def _base_settings(self) -> ExtractionSettings:
+        config, effort = self._config.extraction, self._effort
+        count = effort.questions or config.num_questions
+        if count > EXTRACTION_QUESTIONS:
+            raise UsageError(
+                f"{count} questions were asked for, and {EXTRACTION_QUESTIONS} are there for extraction.",
+                hint="Set extraction.num_questions lower and extraction.num_samples_per_prompt higher.",
+            )
+        layers = self._model.layers if config.target_layers == "auto" else tuple(config.target_layers)
+        return ExtractionSettings(
+            questions=tuple(item.question for item in load_questions(count)),
+            prompts_per_question=effort.prompts_per_question,
+            samples=config.num_samples_per_prompt,
+            max_new_tokens=effort.max_new_tokens or config.max_new_tokens,
+            temperature=config.temperature,
+            seed=config.seed,
+            layers=layers,
+        )
+
+    def _personas(self) -> list[SteeringVector]:
+        names = [entry.name for entry in self._manager.entries() if entry.metadata and entry.metadata.kind == "persona"]
+        return [self._manager.load(name) for name in sorted(names)]
+
+    def _run(self, name: str, settings: ExtractionSettings, subject: JsonValue) -> Run:
+        identity = self._model.identity
+        plan: dict[str, JsonValue] = {
+            "name": name,
+            "model": identity.model_dump(mode="json"),
+            "settings": settings.model_dump(mode="json"),
+            "subject": subject,
+        }
+        digest = hashlib.sha256(json.dumps(plan, sort_keys=True).encode()).hexdigest()[:8]
+        return Run(self._config.runs_dir / f"{name}-{digest}", plan)
+
+
+def evoking_prompts(subject: Persona | Trait) -> tuple[str, ...]:
+    """The system prompts that evoke a persona, or the positive side of a trait."""
+    return subject.system_prompts if isinstance(subject, Persona) else tuple(pair.pos for pair in subject.pairs)

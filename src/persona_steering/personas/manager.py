@@ -1,0 +1,166 @@
+"""`PersonaManager`: the personas and traits of one model, on disk and in memory."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+import numpy as np
+
+from persona_steering.config import Config
+from persona_steering.errors import NotFoundError, UsageError, VectorError, unknown
+from persona_steering.vectors import (
+    ModelIdentity,
+    SteeringVector,
+    StoredVector,
+    VectorKind,
+    VectorMetadata,
+    VectorStore,
+    blend_vectors,
+    check_name,
+    orthogonalize_persona,
+)
+
+SAFETY_AXIS = "safety"
+STEERABLE: tuple[VectorKind, ...] = ("persona", "trait")
+
+
+class PersonaManager:
+    """Finds, loads and saves vectors. `bind` it to a model first where the store holds several models'."""
+
+    def __init__(self, config: Config, *, model: ModelIdentity | None = None) -> None:
+        self.store = VectorStore(config.vectors_dir)
+        self._model = model
+        self._loaded: dict[str, SteeringVector] = {}
+
+    def bind(self, model: ModelIdentity) -> None:
+        """Says which model's vectors are meant. Loaded vectors of another model are unloaded."""
+        if self._model is not None and not self._model.is_same_as(model):
+            self._loaded.clear()
+        self._model = model
+
+    @property
+    def model(self) -> ModelIdentity:
+        """The model that is meant: the bound one, else the only one in the store. Raises UsageError."""
+        if self._model is None:
+            found = [stored.metadata.model for stored in self.entries() if stored.metadata]
+            models = {model.fingerprint: model for model in found if model is not None}
+            if len(models) != 1:
+                raise UsageError(
+                    f"the store holds vectors of {len(models)} models, so the model must be said.",
+                    hint="Give model=..., or make a SteeringEngine first.",
+                )
+            self._model = next(iter(models.values()))
+        return self._model
+
+    def entries(self) -> list[StoredVector]:
+        """Everything in the store, of the bound model or of all; broken files carry their error."""
+        return self.store.list(self._model)
+
+    def list_available(self) -> list[str]:
+        """Names of the personas and traits on disk."""
+        kinds = STEERABLE
+        return sorted({stored.name for stored in self.entries() if stored.metadata and stored.metadata.kind in kinds})
+
+    def list_loaded(self) -> list[str]:
+        """Names of the personas and traits in memory."""
+        return sorted(self._loaded)
+
+    def load(self, name: str) -> SteeringVector:
+        """The raw vector of a persona or trait. Raises NotFoundError with the nearest names."""
+        if name not in self._loaded:
+            self._loaded[name] = self.store.load(self.kind_of(name), name, self.model)
+        return self._loaded[name]
+
+    def unload(self, name: str) -> None:
+        """Drops a vector from memory. Raises NotFoundError when it is not there."""
+        if name not in self._loaded:
+            raise unknown("loaded persona", name, self._loaded)
+        del self._loaded[name]
+
+    def delete(self, name: str) -> None:
+        """Removes a vector from disk and memory. Raises NotFoundError."""
+        self.store.delete(self.kind_of(name), name, self.model)
+        self._loaded.pop(name, None)
+
+    def kind_of(self, name: str) -> VectorKind:
+        """Whether a name is a persona or a trait. Raises NotFoundError or ModelMismatchError."""
+        check_name(name)
+        for kind in STEERABLE:
+            if self.store.exists(kind, name, self.model):
+                return kind
+        try:
+            self.store.load("persona", name, self.model)  # explains when it is there for another model
+        except NotFoundError:
+            raise unknown(
+                "persona or trait", name, self.list_available(), hint="Make it with: persona-steer create"
+            ) from None
+        return "persona"
+
+    def get_vector(self, name: str, *, safe: bool = True) -> SteeringVector:
+        """The vector to steer with; with `safe` its component along the safety axis is removed layer by layer.
+
+        Raises NotFoundError, also when `safe` is asked and the model has no safety axis yet.
+        """
+        vector = self.load(name)
+        return orthogonalize_persona(vector, self.safety_axis()) if safe else vector
+
+    def get_composite(self, weights: Mapping[str, float], *, safe: bool = True) -> SteeringVector:
+        """The weighted sum of several raw (or safe) vectors."""
+        return blend_vectors({name: self.get_vector(name, safe=safe) for name in weights}, weights)
+
+    def safety_axis(self) -> SteeringVector:
+        """The model's safety axis. Raises NotFoundError that says how to make it."""
+        if not self.has_safety_axis():
+            raise NotFoundError(
+                f"the model {self.model.id!r} has no safety axis yet.",
+                hint="Make it with: persona-steer extract-axes safety, or turn safety off (--no-safety).",
+            )
+        return self.store.load("axis", SAFETY_AXIS, self.model)
+
+    def has_safety_axis(self) -> bool:
+        """Whether the model's safety axis has been extracted."""
+        return self.store.exists("axis", SAFETY_AXIS, self.model)
+
+    def save(self, vector: SteeringVector) -> None:
+        """Writes a vector to the store; a loaded one of the same name is replaced."""
+        self.store.save(vector)
+        if vector.metadata.kind in STEERABLE:
+            self._loaded[vector.name] = vector
+
+    def create_from_data(
+        self,
+        name: str,
+        raw_vector: SteeringVector | Mapping[int, np.ndarray] | np.ndarray,
+        *,
+        description: str = "",
+        model: ModelIdentity | None = None,
+        reference_norms: Mapping[int, float] | None = None,
+    ) -> SteeringVector:
+        """Stores directions of one's own as a persona, not calibrated.
+
+        `raw_vector` is a SteeringVector, a mapping from layers to `[hidden]`, or an array `[layers, hidden]`.
+        Raises UsageError for a name in use, VectorError where the shapes do not fit the model.
+        """
+        check_name(name)
+        if isinstance(raw_vector, SteeringVector):
+            identity = raw_vector.metadata.model or model or self.model
+            directions, base = raw_vector.directions, raw_vector.metadata
+        else:
+            identity = model or self.model
+            rows = raw_vector if isinstance(raw_vector, Mapping) else dict(enumerate(np.asarray(raw_vector)))
+            directions = {int(layer): np.asarray(row, np.float32) for layer, row in rows.items()}
+            base = VectorMetadata(name=name, kind="persona", model=identity, sign=f"+ is more {name}", source="data")
+        for kind in STEERABLE:
+            if self.store.exists(kind, name, identity):
+                raise UsageError(f"{name!r} exists already.", hint=f"Delete it first: persona-steer delete {name}")
+        changes: dict[str, object] = {"name": name, "kind": "persona", "model": identity, "source": "data"}
+        changes |= {"description": description} if description else {}
+        changes |= {"reference_norms": dict(reference_norms)} if reference_norms else {}
+        vector = SteeringVector(directions, base.model_copy(update=changes))
+        if vector.hidden_size != identity.hidden_size:
+            raise VectorError(
+                f"the vector has {vector.hidden_size} numbers a layer, but {identity.id!r} has {identity.hidden_size}."
+            )
+        self.bind(identity)
+        self.save(vector)
+        return vector

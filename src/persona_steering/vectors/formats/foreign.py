@@ -1,0 +1,227 @@
+"""What every file of another tool goes through: a safe reading, then directions with honest metadata.
+
+A foreign file says little about itself. `Import` carries what the caller asserts (name, kind, model); what
+nobody said stays unsaid: a vector without a model is refused by `check_model` until it is imported with one.
+"""
+
+from __future__ import annotations
+
+import importlib.metadata
+import io
+import math
+import pickle
+import re
+import warnings
+from collections.abc import Mapping
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from pydantic import JsonValue
+
+from persona_steering.errors import DependencyError, VectorError, VectorFileError
+from persona_steering.vectors.files import read_bytes, write_atomically
+from persona_steering.vectors.metadata import (
+    ModelIdentity,
+    VectorKind,
+    VectorMetadata,
+    check_name,
+    suggest_name,
+)
+from persona_steering.vectors.vector import SteeringVector
+
+Array = NDArray[np.float32]
+
+# POSIX, home, Windows drive, UNC, URL: the folders of somebody's disk
+_ABSOLUTE_PATH = re.compile(r"\s*(/|~|[A-Za-z]:[\\/]|\\\\|file:)")
+
+
+@dataclass(frozen=True)
+class Import:
+    """One file being imported, and what the caller asserts about it."""
+
+    path: Path
+    name: str | None = None
+    kind: VectorKind | None = None
+    model: ModelIdentity | None = None
+
+    def error(self, message: str, hint: str = "") -> VectorFileError:
+        return VectorFileError(f"{self.path}: {message}", hint=hint)
+
+    def vector(
+        self,
+        directions: Mapping[int, Array],
+        *,
+        source: str,
+        kind: VectorKind,
+        sign: str,
+        name: str | None = None,
+        description: str = "",
+        pooling: str = "response_mean",
+        opposite: str = "",
+        counts: Mapping[str, int] | None = None,
+        thresholds: Mapping[str, dict[int, float]] | None = None,
+        settings: Mapping[str, JsonValue] | None = None,
+    ) -> SteeringVector:
+        """The imported vector: the caller's assertions win over what the file says.
+
+        Raises: VectorFileError when the directions are not valid, or do not fit the asserted model.
+        """
+        metadata = VectorMetadata(
+            name=check_name(self.name) if self.name is not None else suggest_name(name or self.path.stem),
+            kind=self.kind or kind,
+            description=description,
+            model=self.model,
+            sign=sign,
+            pooling=pooling,
+            source=f"import:{source}",
+            opposite=opposite,
+            counts=dict(counts or {}),
+            thresholds=dict(thresholds or {}),
+            created=datetime.now(UTC).isoformat(timespec="seconds"),
+            package_version=_package_version(),
+            settings=dict(settings or {}),
+        )
+        return SteeringVector(directions, metadata)
+
+
+def rows(origin: Import, value: object, what: str) -> Array:
+    """A payload entry as float32 `[rows, hidden]`. Raises: VectorFileError for anything else."""
+    if not isinstance(value, np.ndarray) or value.ndim != 2 or 0 in value.shape:
+        raise origin.error(f"{what} is {describe(value)}, not a tensor [layers, hidden].")
+    return value
+
+
+def describe(value: object) -> str:
+    """A payload in a few words, for an error message."""
+    if isinstance(value, np.ndarray):
+        return f"a tensor of shape {list(value.shape)}"
+    if isinstance(value, Mapping):
+        return f"a dict with {', '.join(map(repr, list(value)[:8])) or 'nothing'}"
+    return f"a {type(value).__name__}"
+
+
+def plain(value: object) -> JsonValue:
+    """The JSON part of foreign metadata: tensors, absolute paths and what is not JSON are dropped.
+
+    A value that is nothing else becomes None.
+    """
+    if isinstance(value, Mapping):
+        return {str(k): plain(v) for k, v in value.items() if _keeps(k) and _keeps(v)}
+    if isinstance(value, (list, tuple)):
+        return [plain(v) for v in value if _keeps(v)]
+    if isinstance(value, (bool, int, float, str)) and _keeps(value):
+        return value
+    return None
+
+
+def text(value: object) -> str:
+    """A foreign text, or "" when it is none or an absolute path."""
+    return value if isinstance(value, str) and _keeps(value) else ""
+
+
+def _keeps(value: object) -> bool:
+    if isinstance(value, str):
+        return not _ABSOLUTE_PATH.match(value)
+    if isinstance(value, float):
+        return math.isfinite(value)
+    return value is None or isinstance(value, (bool, int, list, tuple, Mapping))
+
+
+def load_pt(path: Path) -> object:
+    """A `.pt` file as plain values, its tensors as float32 arrays.
+
+    Raises: NotFoundError, DependencyError without torch, VectorFileError for a damaged file, and for a pickle
+        that needs more than tensors and plain values: it is refused unread.
+    """
+    torch = _torch(path)
+    data = read_bytes(path)
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # what torch warns of here is refused or converted below
+            payload = torch.load(io.BytesIO(data), map_location="cpu", weights_only=True)
+            return _without_torch(payload, torch)
+    except pickle.UnpicklingError as exc:
+        if "GLOBAL" in str(exc) or "allowed global" in str(exc):
+            raise VectorFileError(
+                f"{path} is refused: it would execute code.",
+                hint="Ask its author for a file that holds tensors only, best safetensors.",
+            ) from exc
+        raise VectorFileError(
+            f"{path} is refused: it is damaged, or a pickle that could execute code.",
+            hint="Copy it again from its source, or ask its author for safetensors.",
+        ) from exc
+    except Exception as exc:  # torch's parser raises almost anything on damaged bytes
+        raise VectorFileError(f"{path} is truncated or not a .pt file.", hint="Copy it again from its source.") from exc
+
+
+def save_pt(path: Path, payload: Mapping[str, object] | Array) -> None:
+    """Write arrays as float32 tensors, atomically, so that `weights_only=True` reads them.
+
+    Raises: DependencyError without torch, StorageError.
+    """
+    torch = _torch(path)
+
+    def tensor(value: object) -> object:
+        return torch.from_numpy(np.array(value, dtype=np.float32)) if isinstance(value, np.ndarray) else value
+
+    buffer = io.BytesIO()
+    is_array = isinstance(payload, np.ndarray)
+    torch.save(tensor(payload) if is_array else {k: tensor(v) for k, v in dict(payload).items()}, buffer)
+    write_atomically(path, buffer.getvalue())
+
+
+def stack_layers(vector: SteeringVector, count: int, *, source: str) -> Array:
+    """The directions of layers 0 to `count` - 1 as `[count, hidden]`.
+
+    Raises: VectorError when one is missing, because a row of zeros would silently not steer.
+    """
+    missing = [layer for layer in range(count) if layer not in vector.directions]
+    if missing:
+        raise VectorError(
+            f"vector {vector.name!r} has no direction at layers {missing}; a {source} file holds them all.",
+            hint="Extract it at every layer.",
+        )
+    return np.stack([vector.directions[layer] for layer in range(count)])
+
+
+def known_model(vector: SteeringVector, *, source: str) -> ModelIdentity:
+    """The vector's model, whose number of layers a bare tensor depends on. Raises: VectorError."""
+    if vector.metadata.model is None:
+        raise VectorError(
+            f"vector {vector.name!r} does not name its model, whose number of layers a {source} file needs.",
+            hint="Import it again and name the model.",
+        )
+    return vector.metadata.model
+
+
+def _torch(path: Path) -> ModuleType:
+    try:
+        import torch
+    except ImportError as exc:
+        raise DependencyError(f"{path.name} needs torch, which is not installed.", hint="Install torch.") from exc
+    return torch
+
+
+def _without_torch(value: object, torch: Any) -> object:
+    if isinstance(value, torch.Tensor):
+        tensor: Any = value
+        if tensor.is_complex():
+            raise ValueError("complex tensor")
+        return tensor.detach().to(torch.float32).contiguous().numpy()
+    if isinstance(value, Mapping):
+        return {key: _without_torch(item, torch) for key, item in value.items()}
+    if isinstance(value, (list, tuple)):
+        return [_without_torch(item, torch) for item in value]
+    return value
+
+
+def _package_version() -> str:
+    try:
+        return importlib.metadata.version("persona-steering")
+    except importlib.metadata.PackageNotFoundError:
+        return ""
