@@ -8,26 +8,29 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+import pytest
+
+from persona_steering.config import user_cache_dir
+
+_user_cache = user_cache_dir()
 # Before anything imports transformers or reads the settings.
 os.environ["HF_HUB_OFFLINE"] = "1"
 _home = tempfile.TemporaryDirectory(prefix="persona-steer-tests-")
 os.environ["PERSONA_STEER_HOME"] = _home.name
 
-import pytest
-
 if TYPE_CHECKING:
     from persona_steering.backends.transformers.backend import TransformersBackend
+
+
+def pytest_unconfigure() -> None:
+    _home.cleanup()
 
 
 @pytest.fixture(scope="session")
 def model_cache() -> Path:
     """Where converted models are kept from one run of the tests to the next."""
     found = os.environ.get("PERSONA_STEER_TEST_CACHE")
-    if found:
-        return Path(found)
-    from persona_steering.config import user_cache_dir
-
-    return user_cache_dir()
+    return Path(found) if found else _user_cache
 
 
 @pytest.fixture(scope="session")

@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 import functools
 import string
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -160,7 +160,8 @@ def save_tiny(family: str, folder: Path, *, tokenizer: Any = None, **changes: An
     """Writes a model of `family` with random weights to `folder`; `changes` go into its configuration."""
     import transformers
 
-    tokenizer = tokenizer or make_tokenizer()
+    # AutoTokenizer gives Qwen2 a tokenizer of its own class, which is byte-level
+    tokenizer = tokenizer or make_tokenizer(byte_level=family == "qwen2")
     vocabulary = len(tokenizer) + 4
     config = FAMILIES[family](vocabulary)
     for key, value in changes.items():
@@ -208,12 +209,12 @@ def without_stops(backend: TransformersBackend, *, batch_size: int | None = None
 
 
 def make_vector(
-    identity: ModelIdentity, *, name: str = "sage", seed: int = 0, layers: Iterable[int] | None = None, norm: float = 3.0
+    identity: ModelIdentity, *, name: str = "sage", seed: int = 0, norms: Mapping[int, float] | None = None
 ) -> SteeringVector:
-    """Random directions of norm `norm` for a model."""
+    """Random directions of the given norms (of norm 1 at every layer) for a model."""
     rng = np.random.default_rng(seed)
     directions = {}
-    for layer in range(identity.num_layers) if layers is None else layers:
+    for layer, norm in (norms or dict.fromkeys(range(identity.num_layers), 1.0)).items():
         raw = rng.normal(size=identity.hidden_size)
         directions[layer] = (norm * raw / np.linalg.norm(raw)).astype(np.float32)
     fields = {"name": name, "kind": "persona", "model": identity, "sign": "+ is more", "source": "test"}

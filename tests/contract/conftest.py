@@ -5,8 +5,8 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
+from tests.backends.tiny import FAMILIES, tiny_backend
 
-from backends.tiny import FAMILIES, tiny_backend
 from persona_steering.backends.transformers.backend import TransformersBackend
 
 

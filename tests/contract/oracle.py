@@ -48,9 +48,7 @@ def naive_forward(
             hidden = (output if isinstance(output, torch.Tensor) else output[0]).clone()
             for position in range(hidden.shape[1]):
                 for item in recipe.interventions:
-                    if layer in item.values and in_scope(
-                        str(item.scope), prompt_length, position, thinking[position]
-                    ):
+                    if layer in item.values and in_scope(str(item.scope), prompt_length, position, thinking[position]):
                         before = hidden[0, position].double().numpy()
                         hidden[0, position] = torch.from_numpy(textbook(item, layer, before)).to(hidden.dtype)
             outputs[layer] = hidden[0].float().numpy()

@@ -6,9 +6,9 @@ from collections.abc import Sequence
 
 import numpy as np
 import torch
+from tests.backends.tiny import make_vector
+from tests.contract.oracle import naive_forward
 
-from contract.oracle import naive_forward
-from backends.tiny import make_vector
 from persona_steering.backends.base import Completion, Request, Sampling, Text, conversation
 from persona_steering.backends.transformers.backend import TransformersBackend
 from persona_steering.interventions import Ablate, Add, Ceiling, Floor, Recipe, Scope, Set
@@ -26,22 +26,28 @@ PROMPTS = (
 ANSWERS = (" the sea", " a blue house stands by a river, far off", " well", " I am what I am", " go on, then")
 
 
-def mixed_recipes(backend: TransformersBackend, *, dose: float = 1.0) -> list[Recipe]:
+def stream_norms(backend: TransformersBackend) -> dict[int, float]:
+    """The mean token norm of the unsteered residual stream, per layer: what a dose is measured by."""
+    (found,) = backend.capture([Text(conversation(PROMPTS[1]), ANSWERS[1])])
+    return found.norms
+
+
+def mixed_recipes(backend: TransformersBackend) -> list[Recipe]:
     """One recipe per prompt: none, a sum, caps, and every operation and scope at once."""
-    identity = backend.info.identity
-    sage = make_vector(identity, seed=1, norm=dose)
-    wizard = make_vector(identity, name="wizard", seed=2, norm=dose)
+    identity, size = backend.info.identity, stream_norms(backend)
+    sage = make_vector(identity, seed=1, norms=size)
+    wizard = make_vector(identity, name="wizard", seed=2, norms=size)
     low, high = identity.num_layers // 3, identity.num_layers // 2
     return [
         Recipe(),
-        Recipe((Add(vector=sage, values={low: 1.0, high: 0.7}), Add(vector=wizard, values={low: -0.5}))),
-        Recipe((Floor(vector=sage, values={low: dose}, scope=Scope("all")), Ablate.at(wizard, [low, high]))),
-        Recipe((Set(vector=wizard, values={high: -dose}), Ceiling(vector=sage, values={0: 0.0}))),
+        Recipe((Add(vector=sage, values={low: 0.5, high: 0.4}), Add(vector=wizard, values={low: -0.3}))),
+        Recipe((Floor(vector=sage, values={low: 0.4 * size[low]}, scope=Scope("all")), Ablate.at(wizard, [low, high]))),
+        Recipe((Set(vector=wizard, values={high: -0.6 * size[high]}), Ceiling(vector=sage, values={0: 0.0}))),
         Recipe(
             (
-                Add(vector=sage, values={0: 0.5, high: 0.5}, scope=Scope("prompt")),
-                Add(vector=wizard, values={high: 1.0}, scope=Scope("response", 2, 5)),
-                Floor(vector=wizard, values={high: 0.2 * dose}, scope=Scope("tokens", 3, None)),
+                Add(vector=sage, values={0: 0.3, high: 0.3}, scope=Scope("prompt")),
+                Add(vector=wizard, values={high: 0.6}, scope=Scope("response", 2, 5)),
+                Floor(vector=wizard, values={high: 0.2 * size[high]}, scope=Scope("tokens", 3, None)),
                 Set(vector=sage, values={low: 0.0}, scope=Scope("all")),
             )
         ),
@@ -89,10 +95,15 @@ def assert_same_completion(found: Completion, expected: Completion) -> None:
         assert abs(found.activations.norms[layer] / expected.activations.norms[layer] - 1) < 1e-5
 
 
-def check_batch_equals_single(backend: TransformersBackend, *, temperature: float, dose: float = 1.0) -> None:
+def fed_back(row: Completion) -> list[int]:
+    """The tokens whose activations were computed: all, but for the last one of an answer that was cut off."""
+    return list(row.token_ids if row.finish_reason == "stop" else row.token_ids[:-1])
+
+
+def check_batch_equals_single(backend: TransformersBackend, *, temperature: float) -> None:
     """Mixed recipes in one batch, answers of several lengths: every row as if it were alone."""
     layers = range(backend.info.identity.num_layers)
-    jobs = requests(mixed_recipes(backend, dose=dose), capture=layers, temperature=temperature, tokens=[9, 5, 12, 2, 7])
+    jobs = requests(mixed_recipes(backend), capture=layers, temperature=temperature, tokens=[9, 5, 12, 2, 7])
     together = backend.generate(jobs)
     for job, row in zip(jobs, together, strict=True):
         assert_same_completion(row, backend.generate([job])[0])
@@ -100,28 +111,28 @@ def check_batch_equals_single(backend: TransformersBackend, *, temperature: floa
     assert together[0].caps_engaged == 0
 
 
-def check_cache_equals_no_cache(backend: TransformersBackend, *, dose: float = 1.0) -> None:
+def check_cache_equals_no_cache(backend: TransformersBackend) -> None:
     """Greedy tokens, activations and cap counts of cached decoding against one full forward of the oracle."""
     layers = tuple(range(backend.info.identity.num_layers))
-    jobs = requests(mixed_recipes(backend, dose=dose), capture=layers, temperature=0, tokens=10)
+    jobs = requests(mixed_recipes(backend), capture=layers, temperature=0, tokens=10)
     for job, row in zip(jobs, backend.generate(jobs), strict=True):
         prompt = backend.loaded.encoder.encode(job.messages)
-        fed = [*prompt, *row.token_ids[:-1]]
+        fed = [*prompt, *fed_back(row)]
         oracle = naive_forward(backend, fed, job.recipe, prompt_length=len(prompt))
         for step, token in enumerate(row.token_ids):
             logits = oracle.logits[len(prompt) - 1 + step]
             # not argmax: two tokens may be equal up to rounding
             assert float(logits.max() - logits[token]) < 1e-3
-        assert row.activations is not None and row.activations.tokens == len(row.token_ids) - 1
+        assert row.activations is not None and row.activations.tokens == len(fed_back(row))
         for layer in layers:
             outputs = oracle.outputs[layer][len(prompt) :]
             assert_close(row.activations.mean[layer], outputs.mean(0))
             assert abs(row.activations.norms[layer] / np.linalg.norm(outputs, axis=1).mean() - 1) < 1e-5
 
 
-def check_score_equals_oracle(backend: TransformersBackend, *, dose: float = 1.0) -> None:
+def check_score_equals_oracle(backend: TransformersBackend) -> None:
     """Log-probabilities: batch = single = oracle, for texts that do and do not share a prompt."""
-    recipes = mixed_recipes(backend, dose=dose)
+    recipes = mixed_recipes(backend)
     items = texts(recipes)
     items += [Text(item.messages, ANSWERS[0], item.recipe) for item in items]  # shared prompt and recipe
     items += [Text(items[1].messages, ANSWERS[1], recipes[3])]  # shared prompt, another recipe
@@ -136,10 +147,10 @@ def check_score_equals_oracle(backend: TransformersBackend, *, dose: float = 1.0
         np.testing.assert_allclose(row.logprobs, oracle.logprobs(ids, len(prompt)), rtol=0, atol=LOGPROB)
 
 
-def check_capture_equals_oracle(backend: TransformersBackend, *, dose: float = 1.0) -> None:
+def check_capture_equals_oracle(backend: TransformersBackend) -> None:
     """Teacher-forced activations: batch = single = oracle."""
     layers = tuple(range(backend.info.identity.num_layers))
-    items = texts(mixed_recipes(backend, dose=dose))
+    items = texts(mixed_recipes(backend))
     for item, row in zip(items, backend.capture(items), strict=True):
         (alone,) = backend.capture([item])
         prompt = backend.loaded.encoder.encode(item.messages)
@@ -155,16 +166,18 @@ def check_capture_equals_oracle(backend: TransformersBackend, *, dose: float = 1
             assert abs(row.norms[layer] / np.linalg.norm(outputs[len(prompt) :], axis=1).mean() - 1) < 1e-5
 
 
-def check_unsteered_row_is_untouched(backend: TransformersBackend, *, exact: bool = True, dose: float = 1.0) -> None:
+def check_unsteered_row_is_untouched(
+    backend: TransformersBackend, *, exact: bool = True, temperatures: Sequence[float] = (0.0, 0.8)
+) -> None:
     """Rows without a recipe, among steered ones and among their like: the same bits.
 
     `exact` False is for mixtures of experts, whose products take the tokens of all rows at once.
     """
     layers = range(backend.info.identity.num_layers)
-    steered = mixed_recipes(backend, dose=dose)
+    steered = mixed_recipes(backend)
     steered[3] = Recipe()
     plain = [Recipe()] * len(steered)
-    for temperature in (0.0, 0.8):
+    for temperature in temperatures:
         mixed = backend.generate(requests(steered, capture=layers, temperature=temperature))
         among_like = backend.generate(requests(plain, capture=layers, temperature=temperature))
         assert any(a.token_ids != b.token_ids for a, b in zip(mixed, among_like, strict=True)), "nothing steered"
@@ -184,18 +197,18 @@ def check_unsteered_row_is_untouched(backend: TransformersBackend, *, exact: boo
             assert np.array_equal(found_scores[row].logprobs, expected_scores[row].logprobs)
 
 
-def check_generated_capture_equals_forced(backend: TransformersBackend, *, dose: float = 1.0) -> None:
+def check_generated_capture_equals_forced(backend: TransformersBackend) -> None:
     """Activations summed while writing = those of the fed-back tokens, teacher-forced in one forward."""
     from persona_steering.backends.transformers.forcing import EncodedText, capture_batch
 
     layers = tuple(range(backend.info.identity.num_layers))
-    jobs = requests(mixed_recipes(backend, dose=dose), capture=layers, temperature=0.7, tokens=10)
+    jobs = requests(mixed_recipes(backend), capture=layers, temperature=0.7, tokens=10)
     rows = backend.generate(jobs)
     encoded = [
         EncodedText(
             Text(job.messages, row.text, job.recipe),
             backend.loaded.encoder.encode(job.messages),
-            list(row.token_ids[:-1]),  # the last token is never fed back
+            fed_back(row),
         )
         for job, row in zip(jobs, rows, strict=True)
     ]

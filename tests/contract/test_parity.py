@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import pytest
+from tests.backends.tiny import MIXTURES, WINDOW
+from tests.contract import parity
 
-from backends.tiny import MIXTURES, WINDOW
-from contract import parity
 from persona_steering.backends.transformers.backend import TransformersBackend
 
 

@@ -183,8 +183,8 @@ class Backend(ABC):
     ) -> list[Completion]:
         """Answers every request, in order. `on_done(index, completion)` is called as each one ends.
 
-        `cancelled` is asked once per token; what was written until then is returned as "cancelled".
-        Raises CapabilityError, PromptError (empty, too long), ModelMismatchError or ModelMemoryError.
+        `cancelled` is asked before the first token and after each; what was written until then is returned as
+        "cancelled". Raises CapabilityError, PromptError (empty, too long), ModelMismatchError or ModelMemoryError.
         """
 
     @abstractmethod

@@ -116,6 +116,7 @@ def _join(model: PackagedModel, module: object, folder: Path) -> Path:
     # Under another name until it is whole: readers of the cache do not wait for the lock.
     part, target = folder / "joining.part", folder / f"{model.module}.gguf"
     try:
+        folder.mkdir(parents=True, exist_ok=True)
         getattr(module, model.joiner)(part, overwrite=True)
         os.replace(part, target)
     except (ImportError, FileNotFoundError) as error:

@@ -8,7 +8,7 @@ search did not see, next to random directions of the same norms at the same laye
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 
 import numpy as np
 from pydantic import BaseModel, ConfigDict, Field, JsonValue
@@ -243,7 +243,7 @@ class DoseSearch:
                 num_controls=settings.controls,
                 num_questions=len(self._confirming),
                 safe=is_safe,
-                settings={**recorded, "search": found},
+                settings={**recorded, "search": found, "scale": asdict(self._reference.scale)},
             )
 
         return make

@@ -122,7 +122,7 @@ def parse_blend(text: str, *, default: float = 1.0) -> Blend:
     """
     blend: Blend = {}
     for part in text.split(","):
-        name, colon, number = part.strip().partition(":")
+        name, colon, number = (piece.strip() for piece in part.partition(":"))
         if not name:
             raise RecipeError(f"{text!r} is not a blend.", hint="Write name:strength,name:strength.")
         check_name(name)

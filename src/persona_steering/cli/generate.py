@@ -1,0 +1,89 @@
+"""`generate`: one prompt, one answer."""
+
+from __future__ import annotations
+
+import sys
+from typing import TYPE_CHECKING
+
+import click
+
+from persona_steering.cli.context import Session, answer_options, json_option, model_options, pass_session
+from persona_steering.errors import CancelledError
+
+if TYPE_CHECKING:
+    from persona_steering.backends.base import Completion, Sampling
+    from persona_steering.engine.steering import Steering
+
+
+@click.command()
+@click.argument("prompt")
+@answer_options
+@json_option
+@model_options
+@pass_session
+def generate(session: Session, prompt: str) -> None:
+    """Answer PROMPT; "-" reads it from stdin. Without a persona or blend the model answers as it is.
+
+    \b
+    Examples:
+      persona-steer generate "What is courage?" --persona sage --strength 0.8
+      persona-steer generate "Plan my day." --blend sage:0.5,pirate:0.4 --seed 7
+      cat question.txt | persona-steer generate - --persona sage --json
+    """
+    answer_once(session, sys.stdin.read().strip() if prompt == "-" else prompt)
+
+
+def answer_once(session: Session, prompt: str) -> None:
+    """Answers one prompt as the session says. After Ctrl-C the exit code is that of CancelledError."""
+    from persona_steering.backends.base import conversation
+    from persona_steering.cli.interrupts import stoppable
+    from persona_steering.cli.render import stream_answer, warn
+
+    messages = conversation(prompt, session.system)
+    blend = session.blend()
+    steering, sampling = session.engine.steering(blend), session.model.sampling()
+    for text in steering.warnings:
+        warn(text)
+    with stoppable() as stopped:
+        pieces = session.engine.stream(messages, steering, sampling=sampling, cancelled=stopped)
+        done = stream_answer(pieces, write=not session.as_json)
+    show_answer(session, done, steering, sampling)
+    if done.finish_reason == "cancelled":
+        click.get_current_context().exit(CancelledError.exit_code)
+
+
+def show_answer(session: Session, done: Completion, steering: Steering, sampling: Sampling) -> None:
+    """What was applied: everything with --json, else a note."""
+    from persona_steering.cli.render import emit_json, note
+
+    if session.as_json:
+        emit_json(
+            {
+                "text": done.text,
+                "finish_reason": done.finish_reason,
+                "tokens": len(done.token_ids),
+                "prompt_tokens": done.prompt_tokens,
+                "blend": dict(steering.blend),
+                "safety": steering.safety,
+                "recipe": steering.recipe.to_list(),
+                "recipe_hash": done.recipe_hash,
+                "warnings": list(steering.warnings),
+                "caps_engaged": done.caps_engaged,
+                "sampling": sampling.model_dump(mode="json"),
+                "model": session.model.identity.model_dump(mode="json"),
+            }
+        )
+    else:
+        note(applied(done, steering, sampling), quiet=session.quiet)
+
+
+def applied(done: Completion, steering: Steering, sampling: Sampling) -> str:
+    """One line: what steered, how long the answer is and why it ended."""
+    parts = [steering.describe(), f"{len(done.token_ids)} tokens", f"seed {sampling.seed}"]
+    if done.caps_engaged:
+        parts.append(f"safety floor engaged {done.caps_engaged} times")
+    if done.finish_reason == "length":
+        parts.append("cut off by --max-new-tokens")
+    elif done.finish_reason == "cancelled":
+        parts.append("stopped")
+    return " · ".join(parts)

@@ -1,0 +1,271 @@
+"""`list`, `info` and `delete`: the vectors on disk. No model is loaded, so they answer at once."""
+
+from __future__ import annotations
+
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import click
+
+from persona_steering.cli.context import Session, pass_session, same_model_name, store_options
+from persona_steering.errors import ModelMismatchError, UsageError, unknown
+
+if TYPE_CHECKING:
+    from persona_steering.vectors import Calibration, Interval, ModelIdentity, StoredVector, VectorMetadata
+
+COLUMNS = ("name", "kind", "model", "strength", "persona score", "coherence", "status")
+NOTHING = "-"  # a cell for what does not apply or was not measured
+
+
+@dataclass(frozen=True)
+class Entry:
+    """One vector as it is shown. `metadata` is None for a file that cannot be read, which has an `error`."""
+
+    name: str
+    kind: str
+    model: str
+    status: str
+    path: Path
+    calibration: Calibration | None = None
+    metadata: VectorMetadata | None = None
+    error: str = ""
+
+    def cells(self) -> tuple[str, ...]:
+        """A row for COLUMNS."""
+        found = self.calibration
+        score = found.persona_score if found else None
+        coherence = found.coherence if found else None
+        return (
+            self.name,
+            self.kind,
+            self.model,
+            "… 1.0" if found else NOTHING,
+            f"{score.mean:.2f}" if score else NOTHING,
+            f"{coherence.mean:.0f}" if coherence else NOTHING,
+            self.status,
+        )
+
+    def to_json(self, *, full: bool = False) -> dict[str, object]:
+        """Stable keys; with `full` the whole metadata too."""
+        found = self.calibration
+        data: dict[str, object] = {
+            "name": self.name,
+            "kind": self.kind,
+            "model": self.model,
+            "status": self.status,
+            "max_strength": 1.0 if found else None,
+            "persona_score": _interval(found.persona_score if found else None),
+            "coherence": _interval(found.coherence if found else None),
+            "weak_reason": found.weak_reason if found else "",
+            "error": self.error,
+            "path": str(self.path),
+        }
+        if full and self.metadata is not None:
+            data["metadata"] = self.metadata.model_dump(mode="json")
+        return data
+
+
+@click.command(name="list")
+@store_options
+@pass_session
+def list_(session: Session) -> None:
+    """Show the personas, traits and axes there are, of all models.
+
+    \b
+    Examples:
+      persona-steer list
+      persona-steer list --json
+    """
+    from persona_steering.cli.render import emit_json, note, table
+
+    entries = all_entries(session)
+    if session.as_json:
+        emit_json([entry.to_json() for entry in entries])
+    elif session.quiet:
+        click.echo("".join(f"{entry.name}\n" for entry in entries), nl=False)
+    elif entries:
+        table(COLUMNS, [entry.cells() for entry in entries])
+    else:
+        note("There are no vectors yet. Make one: persona-steer create pirate --from-archetype pirate")
+
+
+@click.command()
+@click.argument("name")
+@store_options
+@pass_session
+def info(session: Session, name: str) -> None:
+    """Show what is known and measured about the vector NAME, after checking its file.
+
+    \b
+    Examples:
+      persona-steer info pirate
+      persona-steer info pirate --json
+    """
+    from persona_steering.cli.render import emit_json
+    from persona_steering.vectors.formats import safetensors
+
+    entry = find_entry(session, name)
+    safetensors.read(entry.path)  # the metadata alone would not show damaged numbers
+    if session.as_json:
+        emit_json(entry.to_json(full=True))
+    else:
+        show_card(entry)
+
+
+@click.command()
+@click.argument("name")
+@click.option("--yes", is_flag=True, help="Do not ask.")
+@store_options
+@pass_session
+def delete(session: Session, name: str, yes: bool) -> None:
+    """Delete the persona or trait NAME of the model.
+
+    \b
+    Examples:
+      persona-steer delete pirate
+      persona-steer delete pirate --model Qwen/Qwen2.5-7B-Instruct --yes
+    """
+    from persona_steering.cli.render import emit_json, note
+
+    entry = find_entry(session, name)
+    check_deletable(session, entry)
+    confirm(f"Delete the {entry.kind} {name!r} of {entry.model}?", yes=yes)
+    removed = remove(session, entry)
+    if session.as_json:
+        emit_json({"deleted": [str(path) for path in removed]})
+    note(f"Deleted {name!r}.", quiet=session.quiet)
+    if len(removed) > 1:
+        note("The assistant axis was made with it and is deleted too. Make it again: persona-steer extract-axes")
+
+
+def all_entries(session: Session) -> list[Entry]:
+    """Every file of the store, as it is shown."""
+    own = session.stored_model()
+    safety = session.config.steering.safety
+    entries = []
+    for stored in session.entries():
+        if stored.metadata is None:
+            entries.append(broken(stored))
+        else:
+            entries.append(describe(stored.metadata, stored.path, own=own, safety=safety))
+    return entries
+
+
+def describe(metadata: VectorMetadata, path: Path, *, own: ModelIdentity | None, safety: bool) -> Entry:
+    """A vector as it is shown to somebody who uses the model `own`. Its name is its file's."""
+    calibration = active_calibration(metadata, safety=safety)
+    model = metadata.model
+    if model is None or own is None or not model.is_same_as(own):
+        status = "other model"
+    elif metadata.kind in ("axis", "baseline"):
+        status = "ready"
+    elif calibration is None:
+        status = "not calibrated"
+    else:
+        status = "weak" if calibration.weak else "ready"
+    name = "unknown" if model is None else model.id
+    return Entry(path.stem, metadata.kind, name, status, path, calibration, metadata)
+
+
+def broken(stored: StoredVector) -> Entry:
+    """A file that cannot be read; its folders say the rest."""
+    model = stored.path.parent.parent.name
+    return Entry(stored.name, stored.folder.removesuffix("s"), model, "broken", stored.path, error=stored.error)
+
+
+def active_calibration(metadata: VectorMetadata, *, safety: bool) -> Calibration | None:
+    """The calibration that holds for how the vector is used: with safety, that of its safe form."""
+    return (metadata.safe_calibration if safety else None) or metadata.calibration
+
+
+def find_entry(session: Session, name: str) -> Entry:
+    """The vector of that name: of the configured model, else of the only model that has it.
+
+    Raises NotFoundError with the nearest names, or UsageError when several other models have it.
+    """
+    entries = all_entries(session)
+    found = [entry for entry in entries if entry.name == name]
+    if not found:
+        raise unknown("persona or trait", name, {entry.name for entry in entries}, hint="See: persona-steer list")
+    own = [entry for entry in found if entry.status not in ("other model", "broken")]
+    if not own and len({entry.path.parent.parent for entry in found}) > 1:
+        models = ", ".join(sorted({entry.model for entry in found}))
+        raise UsageError(f"{name!r} is there for several models: {models}.", hint="Say which with --model.")
+    return (own or found)[0]
+
+
+def check_deletable(session: Session, entry: Entry) -> None:
+    """Raises unless the entry is a persona or trait of the configured model, or a broken file."""
+    model = session.config.model.name
+    if entry.status == "other model" and not same_model_name(entry.model, model.removeprefix("hf:")):
+        raise ModelMismatchError(
+            f"{entry.name!r} was made for {entry.model!r}, and the model is {model!r}.",
+            hint=f"To delete it, add: --model {entry.model}",
+        )
+    if entry.kind in ("axis", "baseline"):
+        raise UsageError(
+            f"{entry.name!r} is the model's own {entry.kind}, not a persona or trait.",
+            hint="Make it again with: persona-steer extract-axes",
+        )
+
+
+def confirm(question: str, *, yes: bool) -> None:
+    """Asks on a terminal. Raises UsageError without one, and Abort on a no, unless `yes`."""
+    if yes:
+        return
+    if not sys.stdin.isatty():
+        raise UsageError("nobody can be asked: stdin is not a terminal.", hint="Add --yes to delete it.")
+    click.confirm(question, abort=True, err=True)
+
+
+def remove(session: Session, entry: Entry) -> list[Path]:
+    """Deletes the file, and the assistant axis that a persona was part of. Returns what is gone."""
+    store = session.manager.store
+    model = entry.metadata.model if entry.metadata else None
+    if entry.metadata is None or model is None:
+        unlink(entry.path)
+        return [entry.path]
+    store.delete(entry.metadata.kind, entry.name, model)
+    if entry.kind != "persona" or not store.exists("axis", "assistant", model):
+        return [entry.path]
+    axis = store.path("axis", "assistant", model)
+    store.delete("axis", "assistant", model)
+    return [entry.path, axis]
+
+
+def unlink(path: Path) -> None:
+    """Deletes a file that no model can be told from. Raises StorageError."""
+    from persona_steering.vectors.files import storage_error
+
+    try:
+        path.unlink()
+    except OSError as error:
+        raise storage_error(error, path) from error
+
+
+def show_card(entry: Entry) -> None:
+    """All that is known of a vector, in a box."""
+    from persona_steering.cli.render import calibration_rows, card
+
+    rows = {"status": entry.status}
+    found, metadata = entry.calibration, entry.metadata
+    if found is not None:
+        if found.weak:
+            rows["weak because"] = found.weak_reason
+        rows |= calibration_rows(found)
+    if metadata is not None:
+        rows |= {"description": metadata.description, "sign": metadata.sign, "source": metadata.source}
+        rows["answers"] = ", ".join(f"{metadata.counts[k]} {k}" for k in ("kept", "dropped") if k in metadata.counts)
+        rows["made"] = metadata.created
+    rows["saved"] = str(entry.path)
+    card(
+        f"{entry.name} ({entry.kind}) on {entry.model}",
+        {k: v for k, v in rows.items() if v},
+        status=entry.status,
+    )
+
+
+def _interval(value: Interval | None) -> dict[str, object] | None:
+    return None if value is None else value.model_dump(mode="json")
