@@ -48,6 +48,9 @@ lint: install-dev
 types: install-dev
 	$(BIN)/mypy
 
+docs: install-dev
+	$(BIN)/python docs/generate.py
+
 examples: install-dev
 	@for file in examples/*.py; do echo "== $$file"; $(BIN)/python $$file || exit 1; done
 

@@ -153,6 +153,7 @@ def table(result: dict) -> str:  # type: ignore[type-arg]
     safety = result["safety"]
     best = max(safety["auroc"].items(), key=lambda item: item[1])
     kept = [r["safe"]["score"][0] / r["raw"]["score"][0] for r in rows if r["safe"]["score"] and r["raw"]["score"]]
+    largest = max(row["cosine_after_orthogonalisation"] for row in rows)
     lines += [
         "",
         f"{passed} of {len(rows)} archetypes pass (score at least 0.5, its lower bound above the control's upper "
@@ -161,7 +162,7 @@ def table(result: dict) -> str:  # type: ignore[type-arg]
         "",
         f"Safety axis, {safety['prompts'][0]} safe and {safety['prompts'][1]} unsafe held-out prompts: AUROC "
         f"{min(safety['auroc'].values()):.3f} to {best[1]:.3f} over the layers, best at layer {best[0]}. "
-        f"Orthogonalised vectors: largest |cosine| with the axis {max(r['cosine_after_orthogonalisation'] for r in rows):.1e} "
+        f"Orthogonalised vectors: largest |cosine| with the axis {largest:.1e} "
         f"(before: {np.mean([r['cosine_with_safety_axis'] for r in rows]):.2f} on average); they keep "
         f"{100 * float(np.mean(kept)):.0f} % of the persona score on average ({100 * min(kept):.0f} % at least).",
         "",

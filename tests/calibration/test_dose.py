@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import itertools
+
 import numpy as np
 import pytest
 from hypothesis import given
@@ -71,7 +73,7 @@ def test_bands_lie_inside_the_model_and_have_one_width() -> None:
 @given(st.lists(st.floats(0, 100), min_size=1, max_size=12))
 def test_smoothing_never_rises_keeps_the_mean_and_leaves_falling_values(values: list[float]) -> None:
     smooth = non_increasing(values)
-    assert all(a >= b - 1e-9 for a, b in zip(smooth, smooth[1:], strict=False))
+    assert all(a >= b - 1e-9 for a, b in itertools.pairwise(smooth))
     assert np.mean(smooth) == pytest.approx(np.mean(values))
     falling = sorted(values, reverse=True)
     assert non_increasing(falling) == falling

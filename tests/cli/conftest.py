@@ -7,7 +7,7 @@ import json
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, TextIO
 
 import numpy as np
 import pytest
@@ -60,7 +60,7 @@ def home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 @pytest.fixture
 def cli(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Cli:
-    def call(*arguments: str, stdin: str | io.StringIO = "") -> Result:
+    def call(*arguments: str, stdin: str | TextIO = "") -> Result:
         monkeypatch.setattr("sys.stdin", io.StringIO(stdin) if isinstance(stdin, str) else stdin)
         capsys.readouterr()
         code = run(arguments)
@@ -73,7 +73,7 @@ def cli(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> 
 def on_tiny(cli: Cli, tiny_model: ModelIdentity) -> Cli:
     """The command line on the tiny model."""
 
-    def call(*arguments: str, stdin: str | io.StringIO = "") -> Result:
+    def call(*arguments: str, stdin: str | TextIO = "") -> Result:
         command, *rest = arguments
         return cli(command, "--model", tiny_model.id, *rest, stdin=stdin)
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import pickle
 import re
 import struct
@@ -79,6 +80,12 @@ def test_a_dash_reads_the_prompt_from_stdin(on_tiny: Cli) -> None:
     assert read.code == 0 and read.out == given.out
 
 
+def test_stdin_that_is_endless_or_not_text_is_refused(on_tiny: Cli, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("persona_steering.cli.generate.MAX_PROMPT", 100)
+    refused(on_tiny("generate", "-", stdin="y\n" * 1000), 2, "more than 100 characters", "shorter")
+    refused(on_tiny("generate", "-", stdin=io.TextIOWrapper(io.BytesIO(b"\xff\xfe"), "utf-8")), 2, "not UTF-8")
+
+
 def test_warnings_go_to_stderr_also_when_quiet(stored: VectorStore, on_tiny: Cli) -> None:
     result = on_tiny("generate", "hello", "--persona", "raw", *SHORT, "-q")
     assert result.code == 0
@@ -149,7 +156,7 @@ def not_finite(path: Path) -> None:
 
 def wrong_shape(path: Path) -> None:
     data = path.read_bytes()
-    path.write_bytes(data.replace(b'"num_layers": 4', b'"num_layers": 3').replace(b"[4,32]", b"[8,16]"))
+    path.write_bytes(data.replace(b'"layer.1":{"dtype":"F32","shape":[32]', b'"layer.1":{"dtype":"F32","shape":[16]'))
 
 
 def pickled(path: Path) -> None:

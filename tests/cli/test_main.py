@@ -129,9 +129,7 @@ def test_json_after_two_dashes_is_a_prompt(cli: Cli) -> None:
 
 
 @pytest.mark.parametrize("variable", [False, True])
-def test_a_traceback_is_shown_only_when_asked_for(
-    variable: bool, cli: Cli, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_traceback_is_shown_only_when_asked_for(variable: bool, cli: Cli, monkeypatch: pytest.MonkeyPatch) -> None:
     assert "Traceback" not in cli("info", "sage").err
     if variable:
         monkeypatch.setenv("PERSONA_STEER_DEBUG", "1")

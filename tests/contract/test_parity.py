@@ -17,6 +17,10 @@ def test_sampled_rows_of_a_mixed_batch_equal_themselves_alone(backend: Transform
     parity.check_batch_equals_single(backend, temperature=0.9)
 
 
+def test_rows_that_end_early_leave_the_others_alone(backend: TransformersBackend) -> None:
+    parity.check_rows_that_end_early_leave_the_others_alone(backend)
+
+
 def test_cached_decoding_equals_a_full_forward_without_cache(backend: TransformersBackend) -> None:
     parity.check_cache_equals_no_cache(backend)
 

@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from pydantic import ValidationError
 from tests.backends.tiny import CONTEXT, make_tokenizer, make_vector, open_tiny, save_tiny, tiny_backend, without_stops
 from tests.contract import parity
 from tests.contract.parity import PROMPTS
@@ -99,6 +100,11 @@ def test_a_stop_string_ends_the_answer_before_it_streamed_or_not(llama: Transfor
     assert completion == stopped
     # nothing of the stop string is shown before it is known to be one
     assert all(len("".join(pieces[:i])) <= len(stopped.text) for i in range(len(pieces)))  # type: ignore[arg-type]
+
+
+def test_an_empty_stop_string_which_is_in_every_text_is_refused() -> None:
+    with pytest.raises(ValidationError, match="at least 1 character"):
+        Sampling(stop=("",))
 
 
 def test_an_end_of_turn_token_ends_the_answer_and_is_not_part_of_it(llama: TransformersBackend) -> None:

@@ -38,9 +38,7 @@ ARCHETYPES = (
     "valley_girl",
 )
 
-FORBIDDEN = re.compile(
-    r"\b(a\.?i\.?|artificial|assistants?|language models?|llms?|chat ?bots?|gpt)\b", re.IGNORECASE
-)
+FORBIDDEN = re.compile(r"\b(a\.?i\.?|artificial|assistants?|language models?|llms?|chat ?bots?|gpt)\b", re.IGNORECASE)
 
 
 def words(text: str) -> list[str]:

@@ -34,11 +34,7 @@ def test_an_archetype_name_is_never_a_path(name: str) -> None:
 
 
 def test_hyphens_spaces_and_capitals_name_the_same_archetype() -> None:
-    assert (
-        load_archetype("Noir-Detective")
-        == load_archetype("noir detective")
-        == load_archetype("noir_detective")
-    )
+    assert load_archetype("Noir-Detective") == load_archetype("noir detective") == load_archetype("noir_detective")
 
 
 def test_every_listed_archetype_loads_under_its_own_name() -> None:
@@ -138,9 +134,7 @@ def test_a_persona_written_as_json_comes_back(tmp_path: Path, name: str) -> None
         ("a", FIRST, "ending '' is unknown"),
     ],
 )
-def test_a_bad_file_is_refused_with_its_name_and_a_hint(
-    tmp_path: Path, name: str, text: str, message: str
-) -> None:
+def test_a_bad_file_is_refused_with_its_name_and_a_hint(tmp_path: Path, name: str, text: str, message: str) -> None:
     with pytest.raises(UsageError, match=message) as caught:
         load_prompts(write(tmp_path, name, text))
     assert caught.value.hint

@@ -122,9 +122,7 @@ def test_orthogonalizing_refuses_a_layer_it_cannot_do(make_vector, make_model):
     with pytest.raises(VectorError, match="zero at layer 1"):
         orthogonalize_persona(persona, persona * 0)
     with pytest.raises(ModelMismatchError, match="hf:other"):
-        orthogonalize_persona(
-            persona, make_vector(kind="axis", model=make_model("hf:other", fingerprint="f"))
-        )
+        orthogonalize_persona(persona, make_vector(kind="axis", model=make_model("hf:other", fingerprint="f")))
 
 
 def test_a_blend_is_the_weighted_sum_and_says_so(make_vector):

@@ -34,9 +34,7 @@ def metadata(**changes):
 
 
 def calibration(*layers):
-    return Calibration(
-        layers=layers, coefficients=dict.fromkeys(layers, 0.5), relative_dose=0.3, persona_score=None
-    )
+    return Calibration(layers=layers, coefficients=dict.fromkeys(layers, 0.5), relative_dose=0.3, persona_score=None)
 
 
 @given(st.integers(2, 200), st.data())
@@ -135,9 +133,7 @@ def test_directions_must_fit_the_model_they_claim(make_model):
 
 
 def test_the_unit_direction_has_norm_one_whatever_the_scale():
-    vector = SteeringVector(
-        {0: np.full(4, 1e-30), 1: np.full(4, 1e30), 2: np.array([3.0, 0, 4, 0])}, metadata()
-    )
+    vector = SteeringVector({0: np.full(4, 1e-30), 1: np.full(4, 1e30), 2: np.array([3.0, 0, 4, 0])}, metadata())
     for layer in vector.layers:
         assert np.linalg.norm(vector.unit(layer).astype(float)) == pytest.approx(1, abs=1e-6)
     assert vector.norms[2] == 5

@@ -39,9 +39,9 @@ def chat(session: Session) -> None:
     if sys.stdin.isatty():
         converse(session)
         return
-    from persona_steering.cli.generate import answer_once
+    from persona_steering.cli.generate import answer_once, read_stdin
 
-    answer_once(session, sys.stdin.read().strip())
+    answer_once(session, read_stdin())
 
 
 def converse(session: Session) -> None:

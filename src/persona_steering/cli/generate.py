@@ -8,11 +8,13 @@ from typing import TYPE_CHECKING
 import click
 
 from persona_steering.cli.context import Session, answer_options, json_option, model_options, pass_session
-from persona_steering.errors import CancelledError
+from persona_steering.errors import CancelledError, PromptError
 
 if TYPE_CHECKING:
     from persona_steering.backends.base import Completion, Sampling
     from persona_steering.engine.steering import Steering
+
+MAX_PROMPT = 10_000_000  # characters; more than any context holds
 
 
 @click.command()
@@ -30,7 +32,22 @@ def generate(session: Session, prompt: str) -> None:
       persona-steer generate "Plan my day." --blend sage:0.5,pirate:0.4 --seed 7
       cat question.txt | persona-steer generate - --persona sage --json
     """
-    answer_once(session, sys.stdin.read().strip() if prompt == "-" else prompt)
+    answer_once(session, read_stdin() if prompt == "-" else prompt)
+
+
+def read_stdin() -> str:
+    """The prompt that stdin holds. Raises PromptError when it is endless or not text."""
+    from persona_steering.cli.render import note
+
+    if sys.stdin.isatty():
+        note("Write the prompt, then press Ctrl-D.")
+    try:
+        text = sys.stdin.read(MAX_PROMPT + 1).strip()
+    except UnicodeDecodeError as error:
+        raise PromptError("stdin is not UTF-8 text.", hint="Convert it, for instance with iconv.") from error
+    if len(text) > MAX_PROMPT:
+        raise PromptError(f"stdin holds more than {MAX_PROMPT} characters.", hint="Give a shorter prompt.")
+    return text
 
 
 def answer_once(session: Session, prompt: str) -> None:

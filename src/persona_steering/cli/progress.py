@@ -41,12 +41,16 @@ LABELS = {
 }
 
 
+AT_ONCE = 0.5  # seconds; what is done by then was read from an earlier run, and has no rate
+
+
 class RateColumn(ProgressColumn):
     """Answers per second since the phase began. Rich's own rate needs more reports than a short phase has."""
 
     def render(self, task: Task) -> Text:
         elapsed = task.finished_time if task.finished else task.elapsed
-        text = f"{task.completed / elapsed:.1f}/s" if elapsed and task.completed else ""
+        known = task.completed and elapsed is not None and elapsed > AT_ONCE
+        text = f"{task.completed / elapsed:.1f}/s" if known and elapsed else ""
         return Text(text, style="progress.data.speed")
 
 

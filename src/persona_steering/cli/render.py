@@ -10,8 +10,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING
 
 from rich import box
-from rich.columns import Columns
-from rich.console import Console, Group
+from rich.console import Console
 from rich.panel import Panel
 from rich.table import Table
 from rich.text import Text
@@ -20,7 +19,6 @@ if TYPE_CHECKING:
     from persona_steering.backends.base import Completion
     from persona_steering.vectors import Calibration, Interval
 
-UNLIMITED = 100_000  # columns of a pipe or file: nothing is cut off there
 SIDE_BY_SIDE = 90  # columns from which two answers stand beside each other
 
 STATUS_STYLES = {
@@ -34,7 +32,7 @@ STATUS_STYLES = {
 
 def out() -> Console:
     """Where data goes."""
-    return Console(highlight=False, width=None if sys.stdout.isatty() else UNLIMITED)
+    return Console(highlight=False)
 
 
 def err() -> Console:
@@ -92,47 +90,55 @@ def stream_answer(pieces: Iterator[str | Completion], *, write: bool = True) -> 
 
 
 def card(title: str, rows: Mapping[str, str], *, status: str = "") -> None:
-    """A box of names and values on stdout."""
-    console = out()
+    """Names and values on stdout: in a box, or as plain lines where nobody looks."""
+    if not sys.stdout.isatty():
+        _plain([(title, ""), *rows.items()])
+        return
     grid = Table.grid(padding=(0, 2))
     grid.add_column(style="dim", no_wrap=True)
     grid.add_column(overflow="fold")
     for name, value in rows.items():
-        style = STATUS_STYLES.get(status, "") if name == "status" else ""
-        grid.add_row(name, Text(value, style=style))
-    if console.is_terminal:
-        console.print(Panel(grid, title=Text(title, style="bold"), title_align="left", expand=False))
-    else:
-        console.print(Group(Text(title), grid))
+        grid.add_row(name, Text(value, style=STATUS_STYLES.get(status, "") if name == "status" else ""))
+    out().print(Panel(grid, title=Text(title, style="bold"), title_align="left", expand=False))
 
 
 def table(columns: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
-    """A table on stdout; the last column is a status."""
-    console = out()
-    made = Table(box=box.SIMPLE_HEAD if console.is_terminal else None, pad_edge=False, header_style="bold")
+    """A table on stdout, whose last column is a status; plain and never cut off where nobody looks."""
+    if not sys.stdout.isatty():
+        _plain([columns, *rows])
+        return
+    made = Table(box=box.SIMPLE_HEAD, pad_edge=False, header_style="bold")
     for column in columns:
         made.add_column(column, overflow="fold")
     for row in rows:
         made.add_row(*(Text(cell) for cell in row[:-1]), Text(row[-1], style=STATUS_STYLES.get(row[-1], "")))
-    console.print(made)
+    out().print(made)
+
+
+def _plain(rows: Sequence[Sequence[str]]) -> None:
+    """Aligned lines. A row whose other cells are empty is a title, which makes no column wider."""
+    shaping = [row for row in rows if any(row[1:])]
+    widths = [max(map(len, column)) for column in zip(*shaping, strict=True)]
+    for row in rows:
+        sys.stdout.write("  ".join(cell.ljust(w) for cell, w in zip(row, widths, strict=True)).rstrip() + "\n")
 
 
 def side_by_side(question: str, lanes: Sequence[tuple[str, str]]) -> None:
-    """A question and its answers as (title, text), beside each other where there is room."""
+    """A question and its answers as (title, text) on stdout, beside each other where there is room."""
+    if not sys.stdout.isatty():
+        _plain([(question, ""), *((f"[{title}]", " ".join(text.split())) for title, text in lanes), ("", "")])
+        return
     console = out()
-    console.print(Text(question, style="bold"))
     panels = [Panel(Text(printable(text)), title=Text(title), title_align="left") for title, text in lanes]
-    if not console.is_terminal:
-        for title, text in lanes:
-            console.print(Text(f"[{title}] {' '.join(text.split())}"))
-    elif console.width >= SIDE_BY_SIDE:
-        width = console.width // len(lanes) - 1
-        for panel in panels:
-            panel.width = width
-        console.print(Columns(panels, padding=(0, 1), expand=False))
-    else:
-        for panel in panels:
-            console.print(panel)
+    console.print(Text(question, style="bold"))
+    if console.width < SIDE_BY_SIDE:
+        console.print(*panels, sep="\n")
+        return
+    grid = Table.grid(padding=(0, 1), expand=True)
+    for _ in panels:
+        grid.add_column(ratio=1)
+    grid.add_row(*panels)
+    console.print(grid)
 
 
 def calibration_rows(calibration: Calibration) -> dict[str, str]:

@@ -14,9 +14,7 @@ from persona_steering.vectors.formats import assistant_axis_pt, persona_vectors_
 finite = st.floats(allow_nan=False, allow_infinity=False, width=32)
 
 
-@pytest.mark.parametrize(
-    "wrap", [lambda t: t, lambda t: {"axis": t, "metadata": {"file": "/home/x", "n": 3}}]
-)
+@pytest.mark.parametrize("wrap", [lambda t: t, lambda t: {"axis": t, "metadata": {"file": "/home/x", "n": 3}}])
 def test_index_i_is_layer_i(saved, wrap):
     path = saved(wrap(torch.arange(6.0)[:, None].repeat(1, 8).to(torch.bfloat16)), "Assistant Axis.pt")
     vector = assistant_axis_pt.read(path)

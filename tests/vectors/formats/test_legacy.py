@@ -44,9 +44,7 @@ def test_a_persona_keeps_its_subset_of_layers_and_what_steers(saved, persona):
     assert about.settings["original"]["contrastive"] is True
 
 
-@pytest.mark.parametrize(
-    "path", ["/home/x/a.json", "C:\\Users\\x", "c:/x", "~/x", "\\\\host\\x", "file:///x", " /x"]
-)
+@pytest.mark.parametrize("path", ["/home/x/a.json", "C:\\Users\\x", "c:/x", "~/x", "\\\\host\\x", "file:///x", " /x"])
 def test_absolute_paths_of_the_authors_disk_are_dropped_wherever_they_are(saved, persona, path):
     persona["metadata"] = {"prompts": path, "nested": [{"deep": path, "kept": "prompts/a.json"}, path]}
     persona["source"] = path

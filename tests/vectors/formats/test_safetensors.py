@@ -62,9 +62,7 @@ metadata = st.builds(
     counts=st.dictionaries(st.text(max_size=5), st.integers(0, 99), max_size=2),
     seed=st.none() | st.integers(0, 2**40),
     reference_norms=st.dictionaries(layers, numbers, max_size=3),
-    thresholds=st.dictionaries(
-        st.sampled_from(["1", "25"]), st.dictionaries(layers, numbers, max_size=2), max_size=2
-    ),
+    thresholds=st.dictionaries(st.sampled_from(["1", "25"]), st.dictionaries(layers, numbers, max_size=2), max_size=2),
     calibration=st.none() | calibrations,
     transferred_from=st.none() | models,
     settings=st.dictionaries(st.text(max_size=5), json_values, max_size=2),

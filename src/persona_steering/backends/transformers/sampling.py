@@ -22,6 +22,7 @@ class Sampler:
     def __init__(self, rows: Sequence[Sampling], device: torch.device) -> None:
         self._greedy = torch.tensor([row.temperature == 0 for row in rows], device=device)
         self._all_greedy = all(row.temperature == 0 for row in rows)
+        # the least keeps logits divided by it finite in float32
         self._temperature = torch.tensor([max(row.temperature, 1e-6) for row in rows], device=device)
         nucleus = [row.top_p if row.temperature > 0 else 1.0 for row in rows]
         self._top_p = torch.tensor(nucleus, device=device)
@@ -39,10 +40,7 @@ class Sampler:
         """The next token of every row, `[rows]`, from logits `[rows, vocabulary]` at generation step `step`."""
         if self._all_greedy:
             return logits.argmax(-1)
-        wide = logits.float()
-        # below the largest one, so that a temperature near zero cannot overflow
-        wide = (wide - wide.amax(-1, keepdim=True)) / self._temperature[:, None]
-        probabilities = torch.softmax(wide, -1)
+        probabilities = torch.softmax(logits.float() / self._temperature[:, None], -1)
         target = self._uniform[:, step, None]
         tokens = _invert(probabilities, target)
         if self._nucleus:
@@ -65,10 +63,8 @@ def _longest(rows: Sequence[Sampling]) -> int:
 
 def _invert(probabilities: torch.Tensor, target: torch.Tensor) -> torch.Tensor:
     cumulative = probabilities.cumsum(-1)
-    total = cumulative[:, -1:].contiguous()
-    chosen = torch.searchsorted(cumulative, target * total, right=True)
-    # target * total may round up to total; the last token that adds to it is the last one possible
-    return torch.minimum(chosen, torch.searchsorted(cumulative, total)).squeeze(-1)
+    chosen = torch.searchsorted(cumulative, target * cumulative[:, -1:], right=True)
+    return chosen.clamp(max=probabilities.shape[-1] - 1).squeeze(-1)
 
 
 def _sample_nucleus(probabilities: torch.Tensor, top_p: torch.Tensor, target: torch.Tensor) -> torch.Tensor:

@@ -1,0 +1,64 @@
+"""The documentation is generated or checked: nothing in it can rot in silence."""
+
+from __future__ import annotations
+
+import re
+import runpy
+import shlex
+from pathlib import Path
+
+import click
+import pytest
+
+from persona_steering.cli.main import COMMANDS, root
+
+TOP = Path(__file__).parent.parent
+PAGES = [TOP / "README.md", TOP / "CONTRIBUTING.md", *sorted((TOP / "docs").glob("*.md"))]
+
+
+@pytest.mark.parametrize("page", ["cli.md", "api.md"])
+def test_generated_pages_are_fresh(page: str) -> None:
+    made = runpy.run_path(str(TOP / "docs" / "generate.py"))[f"{page.removesuffix('.md')}_page"]()
+    assert (TOP / "docs" / page).read_text() == made, "run: make docs"
+
+
+def commands_in(page: Path) -> list[str]:
+    blocks = re.findall(r"```bash\n(.*?)```", page.read_text(), re.S)
+    lines = [line.split("  #")[0].strip() for block in blocks for line in block.splitlines()]
+    return [line for line in lines if line.startswith("persona-steer ")]
+
+
+def test_every_command_line_that_the_readme_shows_is_accepted_by_its_command() -> None:
+    lines = commands_in(TOP / "README.md")
+    assert len(lines) > 5
+    for line in lines:
+        name, *arguments = shlex.split(line)[1:]
+        assert name in COMMANDS, line
+        command = root.get_command(click.Context(root), name)
+        assert command is not None
+        command.make_context(name, arguments)
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
+def test_links_to_files_lead_somewhere(page: Path) -> None:
+    for target in re.findall(r"\]\(([^)#]+)\)", page.read_text()):
+        if not target.startswith("http"):
+            assert (page.parent / target).exists(), f"{page.name} links to {target}"
+
+
+def test_every_room_has_a_page() -> None:
+    rooms = {path.name for path in (TOP / "src" / "persona_steering").iterdir() if (path / "__init__.py").exists()}
+    documented = {path.stem for path in (TOP / "docs").glob("*.md")}
+    assert rooms <= documented
+
+
+@pytest.mark.embedded
+def test_the_python_of_the_readme_runs_as_written(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], model_cache: Path
+) -> None:
+    (code,) = re.findall(r"```python\n(.*?)```", (TOP / "README.md").read_text(), re.S)
+    monkeypatch.setenv("PERSONA_STEER_HOME", str(tmp_path))
+    monkeypatch.setenv("PERSONA_STEER_PATHS__CACHE", str(model_cache))
+    monkeypatch.chdir(tmp_path)
+    exec(compile(code, "README.md", "exec"), {"__name__": "readme"})
+    assert capsys.readouterr().out.strip()
