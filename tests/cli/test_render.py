@@ -122,6 +122,7 @@ def test_progress_is_one_line_per_phase_without_a_terminal(capsys: pytest.Captur
 
 def test_progress_on_a_terminal_shows_count_rate_eta_and_the_last_sample(monkeypatch: pytest.MonkeyPatch) -> None:
     stream = on_terminal(monkeypatch, stream="stderr", columns=120)
+    monkeypatch.setattr("persona_steering.cli.progress.AT_ONCE", 0)
     with ProgressReport() as progress:
         for report in REPORTS[:2]:
             progress(report)

@@ -25,8 +25,11 @@ def floor_at_percentile(
 ) -> Floor:
     """A floor on the axis at a measured percentile of its reference answers.
 
-    Percentiles between the measured ones are interpolated. Raises RecipeError when the axis carries none.
+    Percentiles between the measured ones are interpolated. Raises RecipeError when the axis carries none, or for
+    a layer that it does not cover.
     """
+    for layer in layers:
+        axis.direction(layer)
     known = sorted((float(key), values) for key, values in axis.metadata.thresholds.items())
     if not known:
         raise RecipeError(f"{axis.name!r} carries no thresholds.", hint="Run: persona-steer extract-axes")

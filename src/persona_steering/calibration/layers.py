@@ -36,7 +36,12 @@ def relative_dose(vector: SteeringVector, coefficients: dict[int, float]) -> flo
 
 
 def coefficients_for_dose(vector: SteeringVector, layers: Sequence[int], dose: float) -> dict[int, float]:
-    """Coefficients of the raw directions that share the relative `dose` equally over `layers`."""
+    """Coefficients of the raw directions that share the relative `dose` equally over `layers`.
+
+    Raises RecipeError for a layer that the vector does not cover.
+    """
+    for layer in layers:
+        vector.direction(layer)
     norms, references = vector.norms, reference_norms(vector)
     return {layer: dose / len(layers) * references[layer] / norms[layer] for layer in layers}
 

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 import click
 
 from persona_steering.cli.context import Session, pass_session, same_model_name, store_options
-from persona_steering.errors import ModelMismatchError, UsageError, unknown
+from persona_steering.errors import CancelledError, ModelMismatchError, UsageError, unknown
 
 if TYPE_CHECKING:
     from persona_steering.vectors import Calibration, Interval, ModelIdentity, StoredVector, VectorMetadata
@@ -212,12 +212,13 @@ def check_deletable(session: Session, entry: Entry) -> None:
 
 
 def confirm(question: str, *, yes: bool) -> None:
-    """Asks on a terminal. Raises UsageError without one, and Abort on a no, unless `yes`."""
+    """Asks on a terminal, unless `yes`. Raises CancelledError on a no, and UsageError without a terminal."""
     if yes:
         return
     if not sys.stdin.isatty():
         raise UsageError("nobody can be asked: stdin is not a terminal.", hint="Add --yes to delete it.")
-    click.confirm(question, abort=True, err=True)
+    if not click.confirm(question, err=True):
+        raise CancelledError("nothing was deleted.")
 
 
 def remove(session: Session, entry: Entry) -> list[Path]:

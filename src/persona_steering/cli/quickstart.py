@@ -21,6 +21,11 @@ def quickstart(session: Session, archetype: str) -> None:
     """Meet a model plainly and in character: extract a persona, measure it, and compare answers.
 
     Exit code 7 when the measured persona score or coherence is too low. A second run reuses what exists.
+
+    \b
+    Examples:
+      persona-steer quickstart
+      persona-steer quickstart --archetype surfer_dude
     """
     from persona_steering.cli.progress import resumable_progress
     from persona_steering.cli.render import emit_json, note
@@ -32,9 +37,11 @@ def quickstart(session: Session, archetype: str) -> None:
         result = run_quickstart(session.model, session.manager, session.config, archetype=archetype, progress=progress)
     if session.as_json:
         emit_json(to_json(result))
-    elif show:
+        click.get_current_context().exit(result.failure.exit_code if result.failure else 0)
+    if show:
         render(result)
-    result.check()
+    if result.failure:
+        raise result.failure
 
 
 def render(result: QuickstartResult) -> None:
@@ -68,6 +75,7 @@ def to_json(result: QuickstartResult) -> dict[str, object]:
         return [{"text": lane.text, "persona_score": lane.score, "coherence": lane.coherence} for lane in side]
 
     return {
+        "passed": result.failure is None,
         "persona": result.vector.name,
         "reused": result.reused,
         "vector": str(result.path),

@@ -50,17 +50,20 @@ class QuickstartResult:
     base: tuple[Lane, ...]
     steered: tuple[Lane, ...]
 
-    def check(self) -> None:
-        """Raises QualityError unless persona score and coherence pass MIN_SCORE and MIN_COHERENCE."""
+    @property
+    def failure(self) -> QualityError | None:
+        """What is missing for persona score and coherence to pass MIN_SCORE and MIN_COHERENCE; None when they do."""
         score, coherence = self.calibration.persona_score, self.calibration.coherence
+        hint = "Try another archetype with --archetype, or persona-steer create NAME --thorough."
         if score is None or coherence is None:
-            raise QualityError(f"{self.vector.name!r} could not be measured: {self.calibration.weak_reason}.")
-        if score.mean < MIN_SCORE or coherence.mean < MIN_COHERENCE:
-            raise QualityError(
-                f"persona score {score.mean:.2f} and coherence {coherence.mean:.0f} were measured, "
-                f"and {MIN_SCORE} and {MIN_COHERENCE:.0f} are asked for.",
-                hint="Try another archetype with --archetype, or persona-steer create --thorough.",
-            )
+            return QualityError(f"{self.vector.name!r} passes no threshold: {self.calibration.weak_reason}.", hint=hint)
+        if score.mean >= MIN_SCORE and coherence.mean >= MIN_COHERENCE:
+            return None
+        return QualityError(
+            f"persona score {score.mean:.2f} and coherence {coherence.mean:.0f} were measured, "
+            f"and {MIN_SCORE} and {MIN_COHERENCE:.0f} are asked for.",
+            hint=hint,
+        )
 
 
 def run_quickstart(

@@ -7,7 +7,7 @@ from collections.abc import Mapping
 import numpy as np
 
 from persona_steering.config import Config
-from persona_steering.errors import NotFoundError, UsageError, VectorError, unknown
+from persona_steering.errors import NotFoundError, UsageError, unknown
 from persona_steering.vectors import (
     ModelIdentity,
     SteeringVector,
@@ -139,7 +139,7 @@ class PersonaManager:
         """Stores directions of one's own as a persona, not calibrated.
 
         `raw_vector` is a SteeringVector, a mapping from layers to `[hidden]`, or an array `[layers, hidden]`.
-        Raises UsageError for a name in use, VectorError where the shapes do not fit the model.
+        Raises UsageError for a name in use, VectorFileError where the shapes do not fit the model.
         """
         check_name(name)
         if isinstance(raw_vector, SteeringVector):
@@ -157,10 +157,6 @@ class PersonaManager:
         changes |= {"description": description} if description else {}
         changes |= {"reference_norms": dict(reference_norms)} if reference_norms else {}
         vector = SteeringVector(directions, base.model_copy(update=changes))
-        if vector.hidden_size != identity.hidden_size:
-            raise VectorError(
-                f"the vector has {vector.hidden_size} numbers a layer, but {identity.id!r} has {identity.hidden_size}."
-            )
         self.bind(identity)
         self.save(vector)
         return vector

@@ -314,7 +314,9 @@ def _checked_directions(directions: Mapping[int, ArrayLike], metadata: VectorMet
             direction = np.array(array, dtype=np.float32)
         if not np.isfinite(direction).all():
             bad = int((~np.isfinite(direction)).sum())
-            raise VectorFileError(f"{where}: {bad} of {size} values are not finite.")
+            raise VectorFileError(
+                f"{where}: {bad} of {size} values are not finite.", hint="Extract or export the vector again."
+            )
         direction.setflags(write=False)
         checked[int(layer)] = direction
     return checked

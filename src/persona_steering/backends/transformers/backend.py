@@ -17,7 +17,7 @@ from persona_steering.backends.base import (
     Text,
     TokenScores,
 )
-from persona_steering.backends.transformers.batching import auto_batch_size, run_in_batches
+from persona_steering.backends.transformers.batching import auto_batch_size, run_in_batches, single_row
 from persona_steering.backends.transformers.decoding import DecodingBatch
 from persona_steering.backends.transformers.forcing import (
     EncodedText,
@@ -158,16 +158,17 @@ class TransformersBackend(Backend):
         (row,) = batch.rows
         longest_stop = max(map(len, request.sampling.stop), default=0)
         sent = ""
-        for _ in batch.steps(cancelled):
-            if row.finish is not None:
-                break
-            text = self.loaded.encoder.decode(row.written)
-            # an unfinished character, and what may yet turn out to be a stop string, is held back
-            ready = text.rstrip("\ufffd")
-            ready = ready[: max(len(sent), len(ready) - longest_stop)]
-            if len(ready) > len(sent) and ready.startswith(sent):
-                yield ready[len(sent) :]
-                sent = ready
+        with single_row():
+            for _ in batch.steps(cancelled):
+                if row.finish is not None:
+                    break
+                text = self.loaded.encoder.decode(row.written)
+                # an unfinished character, and what may yet turn out to be a stop string, is held back
+                ready = text.rstrip("\ufffd")
+                ready = ready[: max(len(sent), len(ready) - longest_stop)]
+                if len(ready) > len(sent) and ready.startswith(sent):
+                    yield ready[len(sent) :]
+                    sent = ready
         completion = batch.done[0]
         if len(completion.text) > len(sent):
             yield completion.text[len(sent) :]

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from typing import TypeVar
 
 import torch
@@ -24,6 +25,20 @@ def auto_batch_size(loaded: LoadedModel, tokens_per_row: int) -> int:
     free, _ = torch.cuda.mem_get_info(loaded.device)
     free += torch.cuda.memory_reserved(loaded.device) - torch.cuda.memory_allocated(loaded.device)
     return max(1, min(MAX_BATCH, int(0.6 * free / (loaded.kv_bytes_per_token * tokens_per_row))))
+
+
+@contextmanager
+def single_row() -> Iterator[None]:
+    """Where one row runs: out of memory is ModelMemoryError, for nothing smaller can be tried."""
+    try:
+        yield
+    except RuntimeError as error:
+        if not is_out_of_memory(error):
+            raise
+        raise ModelMemoryError(
+            "out of memory with a single row.",
+            hint="Use a shorter prompt or answer, --quantization 4bit, --device cpu or a smaller model.",
+        ) from error
 
 
 def run_in_batches(
@@ -51,10 +66,8 @@ def run_in_batches(
             if not is_out_of_memory(error):
                 raise
             if len(now) == 1:
-                raise ModelMemoryError(
-                    "out of memory with a single row.",
-                    hint="Use a shorter prompt or answer, --quantization 4bit, --device cpu or a smaller model.",
-                ) from error
+                with single_row():
+                    raise
             limit = len(now) // 2
             found = None
         if found is None:

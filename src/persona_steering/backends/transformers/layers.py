@@ -56,7 +56,7 @@ def find_layers(model: nn.Module, override: str | None = None) -> DecoderLayers:
     if len(outermost) != 1:
         raise LayerDiscoveryError(
             f"cannot tell which modules of {type(model).__name__} are its decoder blocks.",
-            hint=f"Name the path of their list. {_candidates(outermost or lists)}",
+            hint=f"In Python, name their list: load_model(..., layer_path=...). {_candidates(outermost or lists)}",
         )
     ((path, found),) = outermost.items()
     return DecoderLayers(tuple(found), path)
@@ -111,7 +111,7 @@ def check_layers(model: nn.Module, layers: DecoderLayers) -> None:
         if i not in outputs or not torch.equal(outputs[i], result.hidden_states[i + 1].to(outputs[i].device)):
             raise LayerDiscoveryError(
                 f"block {i} of {layers.path} does not output hidden_states[{i + 1}].",
-                hint="Name the path of the list of decoder blocks, or report this architecture.",
+                hint="In Python, name the right list: load_model(..., layer_path=...), and please report this architecture.",
             )
 
 
