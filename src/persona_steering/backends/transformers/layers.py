@@ -111,7 +111,7 @@ def check_layers(model: nn.Module, layers: DecoderLayers) -> None:
         if i not in outputs or not torch.equal(outputs[i], result.hidden_states[i + 1].to(outputs[i].device)):
             raise LayerDiscoveryError(
                 f"block {i} of {layers.path} does not output hidden_states[{i + 1}].",
-                hint="In Python, name the right list: load_model(..., layer_path=...), and please report this architecture.",
+                hint="In Python, name the right list: load_model(..., layer_path=...). Please report it.",
             )
 
 
