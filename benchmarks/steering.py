@@ -3,7 +3,7 @@
     python benchmarks/steering.py
     python benchmarks/steering.py --random-weights llama-7b --device cuda --dtype bfloat16 --tokens 128
 
-Directions are random, as long as a real recipe's; every steered side is checked to write other tokens than the
+Directions are random, as long as a real recipe's; every steered row is checked to have other activations than the
 plain one, so that no figure is that of steering which did nothing.
 """
 
@@ -13,6 +13,7 @@ import os
 import statistics
 import time
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 
 import numpy as np
 from timing import Figure, chats, describe, model_parser, open_backend, ratio, report, synchronize, take_turns, timed
@@ -23,7 +24,7 @@ from persona_steering.interventions import Ablate, Add, Floor, Recipe
 from persona_steering.vectors import SteeringVector, VectorMetadata
 
 BAND = 8  # steered layers
-DOSE = 0.05  # ‖v‖ / ‖h‖ at each of them
+DOSE = 0.1  # ‖v‖ / ‖h‖ at each of them
 STREAM_TURNS = 4  # turns of the first-token figure for each of the others: they are short, and noisy
 
 
@@ -99,58 +100,76 @@ class Clock:
         return self.times[-1] - self.times[1]
 
 
+Turn = tuple[float, float]  # seconds of decoding, and of the whole call
+
+
 def decoding(backend: TransformersBackend, recipes: Recipes, *, batch: int, tokens: int, repeats: int) -> list[Figure]:
     """Throughput of one batch under each kind of recipe, over that of the same batch unsteered."""
     same = recipes.add()
-    rows: dict[str, list[Recipe]] = {
-        "plain": [Recipe()] * batch,
-        "add": [same] * batch,
-        "mixed": [recipes.mixed(row) for row in range(batch)],
-        "scattered": [recipes.scattered(row) for row in range(batch)],
+    requests = {
+        "plain": ask([Recipe()] * batch, tokens),
+        "add": ask([same] * batch, tokens),
+        "mixed": ask([recipes.mixed(row) for row in range(batch)], tokens),
+        "scattered": ask([recipes.scattered(row) for row in range(batch)], tokens),
     }
-    messages = chats(batch)
 
-    def side(own: Sequence[Recipe]) -> Callable[[], tuple[float, float, list[Completion]]]:
-        requests = [
-            Request(message, recipe=recipe, sampling=Sampling(temperature=0, max_new_tokens=tokens))
-            for message, recipe in zip(messages, own, strict=True)
-        ]
-
-        def run() -> tuple[float, float, list[Completion]]:
+    def side(own: Sequence[Request]) -> Callable[[], Turn]:
+        def run() -> Turn:
             clock = Clock()
-            whole, done = timed(backend.loaded.device, lambda: backend.generate(requests, cancelled=clock))
-            return clock.decoding, whole, done
+            whole, done = timed(backend.loaded.device, lambda: backend.generate(own, cancelled=clock))
+            if any(len(one.token_ids) != tokens for one in done):
+                raise SystemExit("an answer ended early: the sides cannot be compared")
+            return clock.decoding, whole
 
         return run
 
-    found = take_turns({name: side(own) for name, own in rows.items()}, repeats=repeats)
-    plain = found["plain"]
+    effects = {name: effect(backend, requests["plain"], requests[name]) for name in ("add", "mixed", "scattered")}
+    found = take_turns({name: side(own) for name, own in requests.items()}, repeats=repeats)
     figures = []
     for name, title, target in (
         ("add", "8 layers of add", 0.97),
         ("mixed", "add + floor + ablate, a recipe per row", 0.90),
         ("scattered", "the same, at layers of each row's own", None),
     ):
-        steered = found[name]
-        details = {
-            **check_steered(plain[0][2], steered[0][2]),
-            "plain_tokens_per_s": batch * (tokens - 1) / statistics.median(turn[0] for turn in plain),
-            "steered_tokens_per_s": batch * (tokens - 1) / statistics.median(turn[0] for turn in steered),
-        }
-        for part, label, bound in ((0, "decoding", target), (1, "whole call", None)):
-            above, below = [turn[part] for turn in plain], [turn[part] for turn in steered]
-            figures.append(ratio(f"{label}: {title} / unsteered", above, below, target=bound, details=details))
+        for part, label, bound, written in (
+            (0, "decoding", target, batch * (tokens - 1)),
+            (1, "whole call", None, batch * tokens),
+        ):
+            plain, steered = ([turn[part] for turn in found[key]] for key in ("plain", name))
+            details = {
+                "smallest_change": effects[name],
+                "plain_tokens_per_s": written / statistics.median(plain),
+                "steered_tokens_per_s": written / statistics.median(steered),
+            }
+            figures.append(ratio(f"{label}: {title} / unsteered", plain, steered, target=bound, details=details))
     return figures
 
 
-def check_steered(plain: Sequence[Completion], steered: Sequence[Completion]) -> dict[str, object]:
-    """How many rows write other tokens when steered. Stops when none does, or one side wrote fewer tokens."""
-    if [len(done.token_ids) for done in plain] != [len(done.token_ids) for done in steered]:
-        raise SystemExit("the two sides did not write the same number of tokens")
-    changed = sum(a.token_ids != b.token_ids for a, b in zip(plain, steered, strict=True))
-    if not changed:
-        raise SystemExit("steering changed no answer: nothing was measured")
-    return {"rows_changed": changed, "caps_engaged": sum(done.caps_engaged for done in steered)}
+def ask(recipes: Sequence[Recipe], tokens: int) -> list[Request]:
+    """One request per recipe, each with a chat of its own."""
+    sampling = Sampling(temperature=0, max_new_tokens=tokens)
+    return [
+        Request(messages, recipe=recipe, sampling=sampling)
+        for messages, recipe in zip(chats(len(recipes)), recipes, strict=True)
+    ]
+
+
+def effect(backend: TransformersBackend, plain: Sequence[Request], steered: Sequence[Request]) -> float:
+    """The smallest change of any row's activation at the last layer, over its norm. Stops when a row has none."""
+    last = backend.info.identity.num_layers - 1
+    changes = []
+    for pair in zip(*(short_answers(backend, side, last) for side in (plain, steered)), strict=True):
+        a, b = (done.activations.mean[last] for done in pair if done.activations is not None)
+        changes.append(float(np.linalg.norm(a - b) / np.linalg.norm(a)))
+    if min(changes) < 1e-3:
+        raise SystemExit(f"steering left row {changes.index(min(changes))} as it was: nothing would be measured")
+    return min(changes)
+
+
+def short_answers(backend: TransformersBackend, requests: Sequence[Request], layer: int) -> list[Completion]:
+    """Answers of two tokens, of which the first is captured at `layer`."""
+    sampling = Sampling(temperature=0, max_new_tokens=2)
+    return backend.generate([replace(one, sampling=sampling, capture=(layer,)) for one in requests])
 
 
 def first_token(backend: TransformersBackend, recipes: Recipes, *, tokens: int, repeats: int) -> Figure:

@@ -260,7 +260,7 @@ def shipped_texts() -> list[str]:
     from persona_steering.personas import list_archetypes, load_archetype, load_questions
 
     prompts = [prompt for name in list_archetypes() for prompt in load_archetype(name).system_prompts]
-    return [*(question.text for question in load_questions()), *prompts]
+    return [*(question.question for question in load_questions()), *prompts]
 
 
 def chats(count: int) -> list[tuple[Any, ...]]:
@@ -268,7 +268,7 @@ def chats(count: int) -> list[tuple[Any, ...]]:
     from persona_steering.backends.base import conversation
     from persona_steering.personas import list_archetypes, load_archetype, load_questions
 
-    questions = [question.text for question in load_questions()]
+    questions = [question.question for question in load_questions()]
     systems = [load_archetype(name).system_prompts[0] for name in list_archetypes()]
     return [conversation(questions[i % len(questions)], systems[i % len(systems)]) for i in range(count)]
 
@@ -297,7 +297,7 @@ def report(
     """Prints the table and writes the JSON."""
     machine = describe_machine()
     out = options.out or RESULTS / f"{name}-{device}.json"
-    asked = {key: value for key, value in vars(options).items() if key != "out"}
+    asked = {key: value for key, value in vars(options).items() if key not in ("out", "model", "random_weights")}
     result = {
         "benchmark": name,
         "machine": machine,

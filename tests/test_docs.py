@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 import runpy
 import shlex
@@ -20,6 +21,21 @@ PAGES = [TOP / "README.md", TOP / "CONTRIBUTING.md", *sorted((TOP / "docs").glob
 def test_generated_pages_are_fresh(page: str) -> None:
     made = runpy.run_path(str(TOP / "docs" / "generate.py"))[f"{page.removesuffix('.md')}_page"]()
     assert (TOP / "docs" / page).read_text() == made, "run: make docs"
+
+
+def test_the_figures_of_the_readme_are_those_of_the_results() -> None:
+    made = runpy.run_path(str(TOP / "benchmarks" / "figures.py"))
+    assert made["page"]() == (TOP / "README.md").read_text(), "run: python benchmarks/figures.py"
+
+
+def test_the_archetypes_page_shows_what_was_measured() -> None:
+    results = json.loads((TOP / "benchmarks" / "results" / "archetypes.json").read_text())
+    page = (TOP / "docs" / "archetypes.md").read_text()
+    for row in results["archetypes"]:
+        mean, low, high = row["raw"]["score"]
+        assert f"| {row['name']} |" in page
+        assert f"{mean:.2f} [{low:.2f}, {high:.2f}]" in page
+    assert len(results["archetypes"]) == 17
 
 
 def commands_in(page: Path) -> list[str]:

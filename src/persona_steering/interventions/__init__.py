@@ -3,7 +3,17 @@
 from persona_steering.interventions.ablate import Ablate
 from persona_steering.interventions.add import Add
 from persona_steering.interventions.assign import Set
-from persona_steering.interventions.base import Clamp, Intervention, Shift, Step, clamp, clamp_excess, shift
+from persona_steering.interventions.base import (
+    Clamp,
+    Intervention,
+    Shift,
+    Step,
+    clamp,
+    clamp_excess,
+    displace,
+    displacement,
+    shift,
+)
 from persona_steering.interventions.cap import Ceiling, Floor
 from persona_steering.interventions.recipe import (
     INTERVENTIONS,
@@ -32,6 +42,8 @@ __all__ = [
     "Step",
     "clamp",
     "clamp_excess",
+    "displace",
+    "displacement",
     "format_blend",
     "parse_blend",
     "parse_strength",

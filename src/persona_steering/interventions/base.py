@@ -58,13 +58,22 @@ def clamp_excess(projection: Array, low: Array, high: Array) -> Array:
     return below * (below > 0) - above * (above > 0)
 
 
-def clamp(hidden: Array, direction: Array, low: Array, high: Array) -> Array:
-    """Moves hidden `[..., hidden]` along the unit `direction` until its projection lies in `[low, high]`.
+def displacement(hidden: Array, direction: Array, low: Array, high: Array) -> Array:
+    """How far each hidden `[..., hidden]` must move along the unit `direction` for its projection to be in bounds.
 
-    `direction` broadcasts to hidden; `low` and `high` broadcast to hidden without its last axis.
+    `direction` broadcasts to hidden; `low`, `high` and the result have the shape of hidden without its last axis.
     """
-    projection = (hidden * direction).sum(-1)
-    return hidden + clamp_excess(projection, low, high)[..., None] * direction
+    return clamp_excess((hidden * direction).sum(-1), low, high)
+
+
+def displace(hidden: Array, direction: Array, distance: Array) -> Array:
+    """hidden `[..., hidden]`, moved by `distance` along the unit `direction`."""
+    return hidden + distance[..., None] * direction
+
+
+def clamp(hidden: Array, direction: Array, low: Array, high: Array) -> Array:
+    """Moves hidden along the unit `direction` until its projection lies in `[low, high]`; shapes as above."""
+    return displace(hidden, direction, displacement(hidden, direction, low, high))
 
 
 @dataclass(frozen=True, eq=False, kw_only=True)

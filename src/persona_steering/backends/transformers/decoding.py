@@ -163,6 +163,12 @@ class DecodingBatch:
 
     def _settle(self, finished: Sequence[int]) -> None:
         engaged = self._plan.engaged.tolist()
+        # one copy from the device for all rows and layers
+        sums, norms = (
+            (self._pools[0].sums.cpu().numpy(), self._pools[0].norm_sums.cpu().numpy())
+            if self._pools
+            else (np.empty(0), np.empty(0))
+        )
         for i in finished:
             row = self.rows[i]
             text = self._loaded.encoder.decode(row.written)
@@ -174,16 +180,17 @@ class DecodingBatch:
                 finish_reason=row.finish or "cancelled",
                 prompt_tokens=len(row.prompt),
                 recipe_hash=row.request.recipe.hash,
-                activations=self._activations(i, row),
+                activations=self._activations(i, row, sums, norms),
                 caps_engaged=engaged[i],
             )
 
-    def _activations(self, i: int, row: Row) -> Activations | None:
+    def _activations(self, i: int, row: Row, sums: np.ndarray, norms: np.ndarray) -> Activations | None:
         if not row.request.capture or not row.captured:
             return None
         (pool,) = self._pools
+        places = {layer: pool.places[layer] for layer in row.request.capture}
         return Activations(
-            mean={k: (pool.sums[k][i] / row.captured).cpu().numpy() for k in row.request.capture},
-            norms={k: float(pool.norm_sums[k][i]) / row.captured for k in row.request.capture},
+            mean={layer: sums[place, i] / row.captured for layer, place in places.items()},
+            norms={layer: float(norms[place, i]) / row.captured for layer, place in places.items()},
             tokens=row.captured,
         )

@@ -71,16 +71,22 @@ def capture_batch(runner: Runner, items: Sequence[EncodedText], layers: Sequence
         thinking=thinking,
         pools=(response, prompt, last),
     )
-    counts = chosen[0].sum(1)
+    counts = chosen[0].sum(1).clip(1)
+    lengths = lengths[:, 0]
+    # one copy each from the device for all texts and layers; [layers, texts, hidden]
+    means = response.sums.cpu().numpy() / counts[:, None].astype(np.float32)
+    norms = response.norm_sums.cpu().numpy() / counts
+    prompt_means = prompt.sums.cpu().numpy() / lengths[:, None].astype(np.float32)
+    lasts = last.sums.cpu().numpy()
     return [
         Activations(
-            mean={k: (response.sums[k][i] / max(int(counts[i]), 1)).cpu().numpy() for k in layers},
-            norms={k: float(response.norm_sums[k][i]) / max(int(counts[i]), 1) for k in layers},
-            tokens=int(counts[i]),
-            prompt_mean={k: (prompt.sums[k][i] / len(item.prompt)).cpu().numpy() for k in layers},
-            prompt_last={k: last.sums[k][i].cpu().numpy() for k in layers},
+            mean={layer: means[k, i] for k, layer in enumerate(layers)},
+            norms={layer: float(norms[k, i]) for k, layer in enumerate(layers)},
+            tokens=int(chosen[0][i].sum()),
+            prompt_mean={layer: prompt_means[k, i] for k, layer in enumerate(layers)},
+            prompt_last={layer: lasts[k, i] for k, layer in enumerate(layers)},
         )
-        for i, item in enumerate(items)
+        for i in range(len(items))
     ]
 
 

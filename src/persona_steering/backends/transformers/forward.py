@@ -66,4 +66,6 @@ class Runner:
         plan.begin(positions, thinking)
         with self._turn, torch.inference_mode(), hooked(loaded.layers.blocks, plan, pools):
             output = loaded.model(**arguments, past_key_values=cache, use_cache=cache is not None)
+            for pool in pools:
+                pool.end()
         return output.logits  # type: ignore[no-any-return]

@@ -17,7 +17,7 @@ import torch
 from torch import nn
 
 from persona_steering.backends.transformers.layers import block_output, replace_block_output
-from persona_steering.interventions import END, Clamp, Recipe, Scope, Shift, clamp, clamp_excess, shift
+from persona_steering.interventions import END, Clamp, Recipe, Scope, Shift, displace, displacement, shift
 from persona_steering.interventions.base import UNBOUNDED
 
 
@@ -74,24 +74,24 @@ class Plan:
             self._masks[key] = None if mask.all() else torch.from_numpy(mask).to(self.engaged.device)
 
     def steer(self, layer: int, hidden: torch.Tensor) -> torch.Tensor:
-        """Hidden `[rows, tokens, hidden]` of `layer` after the interventions of every row."""
+        """Hidden `[rows, tokens, hidden]` of `layer` after the interventions of every row.
+
+        Additions come first, in the model's dtype; bounds are computed in float32 and rounded once.
+        """
+        dtype = hidden.dtype
         for slot in self.slots[layer]:
             mask = self._masks[id(slot.where)]
             if isinstance(slot, ShiftSlot):
-                changed = shift(hidden, slot.delta.to(hidden.dtype))
+                changed = shift(hidden, slot.delta)
             else:
-                changed = self._clamp(slot, hidden, mask)
+                hidden = hidden.float()
+                distance = displacement(hidden, slot.direction, slot.low, slot.high)
+                changed = displace(hidden, slot.direction, distance)
+                if slot.counts:
+                    acted = (distance != 0) & slot.cap
+                    self.engaged += (acted if mask is None else acted & mask).sum(-1)
             hidden = changed if mask is None else torch.where(mask[..., None], changed, hidden)
-        return hidden
-
-    def _clamp(self, slot: ClampSlot, hidden: torch.Tensor, mask: torch.Tensor | None) -> torch.Tensor:
-        wide = hidden.float()
-        if slot.counts:
-            acted = clamp_excess((wide * slot.direction).sum(-1), slot.low, slot.high) != 0
-            acted = acted & slot.cap if mask is None else acted & slot.cap & mask
-            self.engaged += acted.sum(-1)
-        clamped: torch.Tensor = clamp(wide, slot.direction, slot.low, slot.high)
-        return clamped.to(hidden.dtype)
+        return hidden.to(dtype)
 
     def keep(self, rows: torch.Tensor) -> None:
         """Drops every row but those at the given indices. The `engaged` counts of dropped rows are lost."""
@@ -189,41 +189,55 @@ def _where(scopes: Sequence[Scope], prompt_lengths: Sequence[int]) -> Where:
 class Pool:
     """Running float32 sums of block outputs over chosen positions; nothing is kept per token.
 
-    `sums[layer]` is `[rows, hidden]`, `norm_sums[layer]` is `[rows]` (sum of token norms).
+    `sums` is `[layers, rows, hidden]`; `norm_sums`, `[layers, rows]`, sums token norms.
     """
 
     def __init__(self, layers: Sequence[int], rows: int, *, hidden: int, device: torch.device, norms: bool = True):
-        self.layers = tuple(layers)
+        self.places = {layer: place for place, layer in enumerate(layers)}
         self.norms = norms
-        self.sums = {i: torch.zeros(rows, hidden, device=device) for i in self.layers}
-        self.norm_sums = {i: torch.zeros(rows, device=device) for i in self.layers}
-        self._device = device
+        self.sums = torch.zeros(len(self.places), rows, hidden, device=device)
+        self.norm_sums = torch.zeros(len(self.places), rows, device=device)
         self._weight: torch.Tensor | None = None
         self._active = False
+        self._one_token = False
+        self._held: dict[int, torch.Tensor] = {}
 
     def begin(self, chosen: np.ndarray) -> None:
         """Says which positions `[rows, tokens]` (bool) of the next forward count."""
+        self._held.clear()
         self._active = bool(chosen.any())
-        self._weight = None if chosen.all() else torch.from_numpy(chosen.astype(np.float32)).to(self._device)
+        self._one_token = chosen.shape[1] == 1
+        self._weight = None if chosen.all() else torch.from_numpy(chosen.astype(np.float32)).to(self.sums.device)
 
     def add(self, layer: int, hidden: torch.Tensor) -> None:
-        """Adds hidden `[rows, tokens, hidden]` of `layer` at the chosen positions."""
+        """Takes hidden `[rows, tokens, hidden]` of `layer`. The forward is over only after `end`."""
         if not self._active:
             return
-        wide = hidden.float()
+        if self._one_token:  # a decoding step: all layers are added up at once, in `end`
+            self._held[self.places[layer]] = hidden
+        else:
+            self._accumulate(slice(self.places[layer], self.places[layer] + 1), hidden[None])
+
+    def end(self) -> None:
+        """Adds up what a decoding step has left."""
+        if self._held:
+            self._accumulate(slice(None), torch.stack([self._held[place] for place in range(len(self.places))]))
+            self._held.clear()
+
+    def _accumulate(self, places: slice, hidden: torch.Tensor) -> None:
+        wide = hidden.float()  # [layers, rows, tokens, hidden]
         weight = self._weight
         if weight is None:
-            self.sums[layer] += wide.sum(1)
+            self.sums[places] += wide.sum(2)
         else:
-            self.sums[layer] += torch.einsum("rt,rth->rh", weight, wide)
+            self.sums[places] += torch.einsum("rt,lrth->lrh", weight, wide)
         if self.norms:
             norms = torch.linalg.vector_norm(wide, dim=-1)
-            self.norm_sums[layer] += (norms if weight is None else norms * weight).sum(1)
+            self.norm_sums[places] += (norms if weight is None else norms * weight).sum(2)
 
     def keep(self, rows: torch.Tensor) -> None:
         """Drops every row but those at the given indices."""
-        self.sums = {layer: value[rows] for layer, value in self.sums.items()}
-        self.norm_sums = {layer: value[rows] for layer, value in self.norm_sums.items()}
+        self.sums, self.norm_sums = self.sums[:, rows], self.norm_sums[:, rows]
 
 
 @contextmanager
@@ -234,8 +248,8 @@ def hooked(blocks: Sequence[nn.Module], plan: Plan, pools: Sequence[Pool] = ()) 
     """
     handles = []
     try:
-        for layer in sorted({*plan.slots, *(layer for pool in pools for layer in pool.layers)}):
-            watching = [pool for pool in pools if layer in pool.sums]
+        for layer in sorted({*plan.slots, *(layer for pool in pools for layer in pool.places)}):
+            watching = [pool for pool in pools if layer in pool.places]
             handles.append(blocks[layer].register_forward_hook(_make_hook(layer, plan, watching)))
         yield
     finally:
