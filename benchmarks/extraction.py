@@ -41,6 +41,7 @@ from persona_steering.extraction.run import Run, answer_seed
 from persona_steering.personas import load_archetype, load_questions
 
 GIVEN = 2  # batches of given texts
+ROLLOUTS = 10  # answers to one prompt in the published pipeline
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
@@ -51,7 +52,8 @@ def main(arguments: Sequence[str] | None = None) -> None:
         flat = memory(backend, batch=batch, tokens=tokens)
         figures = [
             writing(backend, batch=batch, tokens=tokens, repeats=repeats),
-            given(backend, batch=batch, tokens=tokens, repeats=repeats),
+            given(backend, batch=batch, tokens=tokens, repeats=repeats, per_prompt=ROLLOUTS),
+            given(backend, batch=batch, tokens=tokens, repeats=repeats, per_prompt=1),
             *flat,
             from_prompts(backend, batch=batch, tokens=tokens, repeats=repeats),
         ]
@@ -84,20 +86,21 @@ def writing(backend: TransformersBackend, *, batch: int, tokens: int, repeats: i
     )
 
 
-def given(backend: TransformersBackend, *, batch: int, tokens: int, repeats: int) -> Figure:
-    """Texts per second of `capture` over those of the published way."""
-    texts = answers(backend, GIVEN * batch, tokens)
+def given(backend: TransformersBackend, *, batch: int, tokens: int, repeats: int, per_prompt: int) -> Figure:
+    """Texts per second of `capture` over those of the published way, with `per_prompt` answers to every prompt."""
+    texts = answers(backend, GIVEN * batch, tokens, per_prompt=per_prompt)
     device = backend.loaded.device
+    sized = TransformersBackend(backend.loaded)  # batches of the size that suits the device
     found = take_turns(
         {
             "published": lambda: timed(device, lambda: published_means(backend, texts)),
-            "capture": lambda: timed(device, lambda: mean_over_texts(backend.capture(texts))),
+            "capture": lambda: timed(device, lambda: mean_over_texts(sized.capture(texts))),
         },
         repeats=repeats,
     )
     published, capture = ([turn[0] for turn in found[name]] for name in ("published", "capture"))
     return ratio(
-        "given texts: capture / the published way",
+        f"given texts, {per_prompt} a prompt: capture / the published way",
         published,
         capture,
         target=1.7 if device.type == "cpu" else 5.0,
@@ -212,12 +215,14 @@ def asked(one: Answering, settings: ExtractionSettings) -> list[Request]:
     ]
 
 
-def answers(backend: TransformersBackend, count: int, tokens: int) -> list[Text]:
+def answers(backend: TransformersBackend, count: int, tokens: int, *, per_prompt: int = 1) -> list[Text]:
     """Given answers of about `tokens / 2` to `tokens` tokens, cut from the texts that come with the package."""
     encoder = backend.loaded.encoder
     source = encoder.encode_response(" ".join(shipped_texts()))
     found = []
-    for i, messages in enumerate(chats(count)):
+    prompts = chats(-(-count // per_prompt))
+    for i in range(count):
+        messages = prompts[i // per_prompt]
         length = tokens - i * 7 % (tokens // 2 + 1)
         start = i * 97 % (len(source) - length)
         found.append(Text(messages, encoder.decode(source[start : start + length])))

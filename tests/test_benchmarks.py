@@ -51,7 +51,7 @@ def test_steering_measures_rows_that_steering_changed(tmp_path: Path, capsys: py
 def test_extraction_measures_the_same_means_both_ways(tmp_path: Path) -> None:
     result = run("extraction", SMALLEST, tmp_path)
     assert all(math.isfinite(figure["value"]) and figure["value"] > 0 for figure in result["figures"])
-    assert details(result, "given texts")["smallest_cosine"] > 0.9999
+    assert details(result, "given texts, 10")["smallest_cosine"] > 0.9999
     assert details(result, "prompts to vector")["answers"] == 12
 
 

@@ -156,12 +156,31 @@ def test_teacher_forcing_touches_the_same_tokens_as_generation(llama: Transforme
     ((before,), (after,)) = found.before, found.after
     for row, recipe in enumerate(recipes):
         for t in range(before.shape[1]):
-            position = t - (before.shape[1] - whole[row])
+            position = t if t < whole[row] else -1  # given texts are padded on the right
             touched = position >= 0 and in_scope(str(recipe.interventions[0].scope), prompts[row], position, False)
             expected = before[row, t].double().numpy()
             if touched:
                 expected = textbook(recipe.interventions[0], LAYER, expected)
             np.testing.assert_allclose(after[row, t].numpy(), expected, rtol=0, atol=1e-4)
+
+
+def test_answers_that_share_a_prompt_are_captured_as_each_is_alone(llama: TransformersBackend) -> None:
+    recipes = [
+        Recipe(),
+        Recipe((operations(llama, Scope("all"))["add"],)),
+        Recipe((operations(llama, Scope())["floor"],)),
+    ]
+    items = [
+        Text(conversation(prompt), answer, recipe) for prompt in PROMPTS[:2] for recipe in recipes for answer in ANSWERS
+    ]
+    for item, shared in zip(items, llama.capture(items), strict=True):
+        (alone,) = llama.capture([item])
+        assert shared.tokens == alone.tokens
+        for layer in alone.mean:
+            for pooled in ("mean", "prompt_mean", "prompt_last"):
+                found, expected = getattr(shared, pooled)[layer], getattr(alone, pooled)[layer]
+                np.testing.assert_allclose(found, expected, rtol=0, atol=2e-5 * np.abs(expected).max())
+            assert shared.norms[layer] == pytest.approx(alone.norms[layer], rel=1e-5)
 
 
 def test_a_cap_that_never_acts_leaves_the_bits_alone_and_counts_nothing(llama: TransformersBackend) -> None:
@@ -214,14 +233,13 @@ def test_the_thinking_scope_touches_thoughts_of_the_response_only(thinker: Trans
     items = [Text(conversation(PROMPTS[i]), text, Recipe((item,))) for i, text in enumerate(texts)]
     expected = [[1, 2, 3, 4, 5], [0, 1, 2, 3], [], [0, 1]]
     encoder = thinker.loaded.encoder
-    width = max(len(encoder.encode(x.messages)) + len(encoder.encode_response(x.response)) for x in items)
     with recording(thinker) as found:
         captured = thinker.capture(items)
     ((before,), (after,)) = found.before, found.after
     for row, (text, thoughts) in enumerate(zip(items, expected, strict=True)):
         answer = len(encoder.encode_response(text.response))
         changed = (before[row] != after[row]).any(-1).nonzero().flatten().tolist()
-        assert changed == [width - answer + i for i in thoughts]
+        assert changed == [len(encoder.encode(text.messages)) + i for i in thoughts]
         assert captured[row].tokens == answer - len(thoughts)
     scored = thinker.score(items)
     for text, row in zip(items, scored, strict=True):

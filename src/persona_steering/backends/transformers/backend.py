@@ -17,7 +17,7 @@ from persona_steering.backends.base import (
     Text,
     TokenScores,
 )
-from persona_steering.backends.transformers.batching import auto_batch_size, run_in_batches, single_row
+from persona_steering.backends.transformers.batching import CPU_TOKENS, auto_batch_size, run_in_batches, single_row
 from persona_steering.backends.transformers.decoding import DecodingBatch
 from persona_steering.backends.transformers.forcing import (
     EncodedText,
@@ -110,16 +110,15 @@ class TransformersBackend(Backend):
         return run_in_batches(
             self._encode(texts),
             lambda batch: capture_batch(self._runner, batch, wanted),
-            length=_length,
-            batch_size=lambda waiting: self._size(max(map(_length, waiting))),
+            length=_by_prompt,
+            batch_size=self._capture_size,
         )
 
     def score(self, texts: Sequence[Text]) -> list[TokenScores]:
         return run_in_batches(
             self._encode(texts),
             lambda batch: score_batch(self._runner, batch),
-            # answers to one prompt stay together, so that its cache is computed once
-            length=lambda item: (len(item.prompt), item.group, len(item.response)),
+            length=_by_prompt,
             batch_size=lambda waiting: self._size(max(map(_length, waiting))),
         )
 
@@ -149,6 +148,14 @@ class TransformersBackend(Backend):
             if not 0 <= layer < count:
                 raise RecipeError(f"the model has no layer {layer}.", hint=f"Its layers are 0 to {count - 1}.")
 
+    def _capture_size(self, waiting: Sequence[EncodedText]) -> int:
+        size = self._size(max(map(_length, waiting)))
+        if self._batch_size is not None or self.loaded.device.type != "cpu":
+            return size
+        repeated = 2 * len({item.group for item in waiting}) <= len(waiting)
+        computed = max(len(item.response) if repeated else _length(item) for item in waiting)
+        return max(4, min(size, CPU_TOKENS // computed))
+
     def _size(self, tokens_per_row: int) -> int:
         return self._batch_size or auto_batch_size(self.loaded, tokens_per_row)
 
@@ -173,6 +180,11 @@ class TransformersBackend(Backend):
         if len(completion.text) > len(sent):
             yield completion.text[len(sent) :]
         yield completion
+
+
+def _by_prompt(item: EncodedText) -> tuple[object, ...]:
+    # answers to one prompt stay together, so that its cache is computed once
+    return len(item.prompt), item.group, len(item.response)
 
 
 def _length(item: EncodedText) -> int:

@@ -165,7 +165,7 @@ class DecodingBatch:
         engaged = self._plan.engaged.tolist()
         # one copy from the device for all rows and layers
         sums, norms = (
-            (self._pools[0].sums.cpu().numpy(), self._pools[0].norm_sums.cpu().numpy())
+            (self._pools[0].sums[0].cpu().numpy(), self._pools[0].norm_sums.cpu().numpy())
             if self._pools
             else (np.empty(0), np.empty(0))
         )

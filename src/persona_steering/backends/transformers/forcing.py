@@ -1,14 +1,14 @@
 """Teacher forcing: pooled activations and log-probabilities of given answers.
 
-Capture runs one forward over prompt and answer, without logits, and keeps sums only: memory does not grow with
-the number of texts. Scoring computes the prompt once for all answers that share it (and their recipe).
+Capture keeps sums only and computes no logits: memory does not grow with the number of texts. Both compute a
+prompt once for all answers that share it (and their recipe).
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
@@ -47,44 +47,39 @@ def thinking_flags(loaded: LoadedModel, item: EncodedText) -> np.ndarray:
 
 
 def capture_batch(runner: Runner, items: Sequence[EncodedText], layers: Sequence[int]) -> list[Activations]:
-    """Pooled activations of a batch of texts, over response tokens that are not thoughts."""
+    """Pooled activations of a batch of texts, over response tokens that are not thoughts.
+
+    Prompts that occur more than once are computed once.
+    """
     loaded = runner.loaded
-    ids, positions = pad_left([item.prompt + item.response for item in items], loaded.pad_id)
-    thinking = np.zeros(ids.shape, bool)
-    for row, item in enumerate(items):
-        flags = thinking_flags(loaded, item)
-        thinking[row, -len(flags) :] = flags
+    shared = _share_prompts(items)
+    repeated = len(shared.heads) < len(items)
+    tails = _tails(loaded, items, whole=not repeated)
     lengths = np.array([[len(item.prompt)] for item in items])
-    chosen = (
-        (positions >= lengths) & ~thinking,
-        (positions >= 0) & (positions < lengths),
-        positions == lengths - 1,
-    )
-    response, prompt, last = (_pool(loaded, layers, len(items), norms=i == 0) for i in range(3))
-    for pool, where in zip((response, prompt, last), chosen, strict=True):
-        pool.begin(where)
-    runner(
-        ids,
-        positions,
-        _mask(positions, loaded.device),
-        plan=_plan(loaded, items),
-        thinking=thinking,
-        pools=(response, prompt, last),
-    )
-    counts = chosen[0].sum(1).clip(1)
-    lengths = lengths[:, 0]
-    # one copy each from the device for all texts and layers; [layers, texts, hidden]
-    means = response.sums.cpu().numpy() / counts[:, None].astype(np.float32)
-    norms = response.norm_sums.cpu().numpy() / counts
-    prompt_means = prompt.sums.cpu().numpy() / lengths[:, None].astype(np.float32)
-    lasts = last.sums.cpu().numpy()
+    response = (tails.positions >= lengths) & ~tails.thinking
+    prompt = (tails.positions >= 0) & (tails.positions < lengths)
+    pool = Pool(layers, len(items), hidden=loaded.hidden_size, device=loaded.device, parts=3)
+    pool.begin(response, prompt, tails.positions == lengths - 1)
+    head_sums: np.ndarray | float = 0.0
+    if repeated:
+        head_pool = Pool(layers, len(shared.heads), hidden=loaded.hidden_size, device=loaded.device)
+        head = _prefill(runner, shared, items, [head_pool])
+        head_sums = head_pool.sums[0].cpu().numpy()[:, shared.chosen]
+    else:
+        head = _Head(None, np.zeros((len(items), 0), np.int64))
+    _run_tails(runner, items, tails, head, pools=[pool], keep_logits=1)
+    counts = response.sum(1)
+    # one copy each from the device for all texts and layers; [parts, layers, texts, hidden]
+    sums, norms = pool.sums.cpu().numpy(), pool.norm_sums.cpu().numpy() / counts.clip(1)
+    means = sums[0] / counts.clip(1)[:, None].astype(np.float32)
+    prompt_means = (sums[1] + head_sums) / lengths.astype(np.float32)
     return [
         Activations(
             mean={layer: means[k, i] for k, layer in enumerate(layers)},
             norms={layer: float(norms[k, i]) for k, layer in enumerate(layers)},
-            tokens=int(chosen[0][i].sum()),
+            tokens=int(counts[i]),
             prompt_mean={layer: prompt_means[k, i] for k, layer in enumerate(layers)},
-            prompt_last={layer: lasts[k, i] for k, layer in enumerate(layers)},
+            prompt_last={layer: sums[2, k, i] for k, layer in enumerate(layers)},
         )
         for i in range(len(items))
     ]
@@ -93,52 +88,93 @@ def capture_batch(runner: Runner, items: Sequence[EncodedText], layers: Sequence
 def score_batch(runner: Runner, items: Sequence[EncodedText]) -> list[TokenScores]:
     """Log-probabilities of the answers of a batch. Prompts that occur more than once are computed once."""
     loaded = runner.loaded
-    groups = {item.group: item for item in items}
-    order = {group: i for i, group in enumerate(groups)}
-    heads = [EncodedText(item.text, item.prompt[:-1], []) for item in groups.values()]
-    cache = runner.new_cache()
-    head_positions = _prefill_heads(runner, heads, [len(item.prompt) for item in groups.values()], cache)
-    chosen = [order[item.group] for item in items]
-    cache.batch_select_indices(torch.tensor(chosen, device=loaded.device))
-    # The continuation is the last prompt token and the answer, padded on the right.
-    tails = [item.prompt[-1:] + item.response for item in items]
-    width = max(map(len, tails))
-    ids = np.full((len(items), width), loaded.pad_id, np.int64)
-    positions = np.full((len(items), width), -1, np.int64)
-    thinking = np.zeros((len(items), width), bool)
-    for row, (item, tail) in enumerate(zip(items, tails, strict=True)):
-        ids[row, : len(tail)] = tail
-        positions[row, : len(tail)] = np.arange(len(tail)) + len(item.prompt) - 1
-        thinking[row, : len(tail)] = thinking_flags(loaded, item)[len(item.prompt) - 1 :]
-    mask = _mask(np.concatenate([head_positions[chosen], positions], 1), loaded.device)
-    logits = runner(ids, positions, mask, plan=_plan(loaded, items), thinking=thinking, cache=cache, keep_logits=width)
-    targets = torch.from_numpy(ids[:, 1:, None]).to(loaded.device)
+    head = _prefill(runner, _share_prompts(items), items)
+    tails = _tails(loaded, items)
+    logits = _run_tails(runner, items, tails, head, keep_logits=tails.ids.shape[1])
+    targets = torch.from_numpy(tails.ids[:, 1:, None]).to(loaded.device)
     picked = _log_probabilities(logits[:, :-1], targets)
     return [TokenScores(tuple(item.response), picked[i, : len(item.response)]) for i, item in enumerate(items)]
 
 
-def _prefill_heads(runner: Runner, heads: Sequence[EncodedText], lengths: Sequence[int], cache: Any) -> np.ndarray:
-    """Fills the cache with every prompt but its last token; positions `[prompts, tokens]`, maybe of no tokens."""
+class _Shared(NamedTuple):
+    """The distinct prompts of a batch, and which of them each text has."""
+
+    heads: list[EncodedText]
+    chosen: list[int]
+
+
+class _Head(NamedTuple):
+    """The cache of the prompts up to their last token, a row a text, and the positions in it `[texts, tokens]`."""
+
+    cache: Any
+    positions: np.ndarray
+
+
+class _Tails(NamedTuple):
+    """What follows the cached part, padded on the right; all `[texts, tokens]`. Padding has position -1."""
+
+    ids: np.ndarray
+    positions: np.ndarray
+    thinking: np.ndarray
+
+
+def _share_prompts(items: Sequence[EncodedText]) -> _Shared:
+    groups = {item.group: item for item in items}
+    order = {group: i for i, group in enumerate(groups)}
+    return _Shared(list(groups.values()), [order[item.group] for item in items])
+
+
+def _prefill(runner: Runner, shared: _Shared, items: Sequence[EncodedText], pools: Sequence[Pool] = ()) -> _Head:
+    """Computes every distinct prompt up to its last token, and gives each text its own copy of the cache."""
+    loaded, cache = runner.loaded, runner.new_cache()
+    prompts = [item.prompt[:-1] for item in shared.heads]
+    if not any(prompts):
+        return _Head(cache, np.zeros((len(items), 0), np.int64))
+    ids, positions = pad_left(prompts, loaded.pad_id)
+    for pool in pools:
+        pool.begin(positions >= 0)
+    mask = _mask(positions, loaded.device)
+    nothing = np.zeros(ids.shape, bool)
+    runner(ids, positions, mask, plan=_plan(loaded, shared.heads), thinking=nothing, pools=pools, cache=cache)
+    cache.batch_select_indices(torch.tensor(shared.chosen, device=loaded.device))
+    return _Head(cache, positions[shared.chosen])
+
+
+def _tails(loaded: LoadedModel, items: Sequence[EncodedText], *, whole: bool = False) -> _Tails:
+    """The last prompt token and the answer; with `whole`, prompt and answer."""
+    starts = [0 if whole else len(item.prompt) - 1 for item in items]
+    rows = [item.prompt[start:] + item.response for item, start in zip(items, starts, strict=True)]
+    shape = len(items), max(map(len, rows))
+    ids, positions = np.full(shape, loaded.pad_id, np.int64), np.full(shape, -1, np.int64)
+    thinking = np.zeros(shape, bool)
+    for i, (item, start, row) in enumerate(zip(items, starts, rows, strict=True)):
+        ids[i, : len(row)] = row
+        positions[i, : len(row)] = np.arange(len(row)) + start
+        thinking[i, : len(row)] = thinking_flags(loaded, item)[start:]
+    return _Tails(ids, positions, thinking)
+
+
+def _run_tails(
+    runner: Runner,
+    items: Sequence[EncodedText],
+    tails: _Tails,
+    head: _Head,
+    *,
+    keep_logits: int,
+    pools: Sequence[Pool] = (),
+) -> torch.Tensor:
     loaded = runner.loaded
-    if all(not head.prompt for head in heads):
-        return np.zeros((len(heads), 0), np.int64)
-    ids, positions = pad_left([head.prompt for head in heads], loaded.pad_id)
-    plan = make_plan(
-        [head.text.recipe for head in heads],
-        lengths,
-        hidden=loaded.hidden_size,
-        device=loaded.device,
-        dtype=loaded.dtype,
+    mask = _mask(np.concatenate([head.positions, tails.positions], 1), loaded.device)
+    return runner(
+        tails.ids,
+        tails.positions,
+        mask,
+        plan=_plan(loaded, items),
+        thinking=tails.thinking,
+        pools=pools,
+        cache=head.cache,
+        keep_logits=keep_logits,
     )
-    runner(
-        ids,
-        positions,
-        _mask(positions, loaded.device),
-        plan=plan,
-        thinking=np.zeros(ids.shape, bool),
-        cache=cache,
-    )
-    return positions
 
 
 def _log_probabilities(logits: torch.Tensor, targets: torch.Tensor) -> np.ndarray:
@@ -159,10 +195,6 @@ def _plan(loaded: LoadedModel, items: Sequence[EncodedText]) -> Plan:
         device=loaded.device,
         dtype=loaded.dtype,
     )
-
-
-def _pool(loaded: LoadedModel, layers: Sequence[int], rows: int, *, norms: bool) -> Pool:
-    return Pool(layers, rows, hidden=loaded.hidden_size, device=loaded.device, norms=norms)
 
 
 def _mask(positions: np.ndarray, device: torch.device) -> torch.Tensor:

@@ -189,25 +189,30 @@ def _where(scopes: Sequence[Scope], prompt_lengths: Sequence[int]) -> Where:
 class Pool:
     """Running float32 sums of block outputs over chosen positions; nothing is kept per token.
 
-    `sums` is `[layers, rows, hidden]`; `norm_sums`, `[layers, rows]`, sums token norms.
+    Several sets of positions ("parts") may be summed in one pass. `sums` is `[parts, layers, rows, hidden]`;
+    `norm_sums`, `[layers, rows]`, sums the token norms of the first part.
     """
 
-    def __init__(self, layers: Sequence[int], rows: int, *, hidden: int, device: torch.device, norms: bool = True):
+    def __init__(self, layers: Sequence[int], rows: int, *, hidden: int, device: torch.device, parts: int = 1):
         self.places = {layer: place for place, layer in enumerate(layers)}
-        self.norms = norms
-        self.sums = torch.zeros(len(self.places), rows, hidden, device=device)
+        self.sums = torch.zeros(parts, len(self.places), rows, hidden, device=device)
         self.norm_sums = torch.zeros(len(self.places), rows, device=device)
-        self._weight: torch.Tensor | None = None
+        self._weights: torch.Tensor | None = None
         self._active = False
+        self._counts_norms = False
         self._one_token = False
         self._held: dict[int, torch.Tensor] = {}
 
-    def begin(self, chosen: np.ndarray) -> None:
-        """Says which positions `[rows, tokens]` (bool) of the next forward count."""
+    def begin(self, *chosen: np.ndarray) -> None:
+        """Says which positions `[rows, tokens]` (bool) of the next forward count, for every part."""
         self._held.clear()
-        self._active = bool(chosen.any())
-        self._one_token = chosen.shape[1] == 1
-        self._weight = None if chosen.all() else torch.from_numpy(chosen.astype(np.float32)).to(self.sums.device)
+        self._active = any(part.any() for part in chosen)
+        self._counts_norms = bool(chosen[0].any())
+        self._one_token = chosen[0].shape[1] == 1
+        everything = len(chosen) == 1 and chosen[0].all()
+        self._weights = (
+            None if everything else torch.from_numpy(np.stack(chosen).astype(np.float32)).to(self.sums.device)
+        )
 
     def add(self, layer: int, hidden: torch.Tensor) -> None:
         """Takes hidden `[rows, tokens, hidden]` of `layer`. The forward is over only after `end`."""
@@ -226,18 +231,17 @@ class Pool:
 
     def _accumulate(self, places: slice, hidden: torch.Tensor) -> None:
         wide = hidden.float()  # [layers, rows, tokens, hidden]
-        weight = self._weight
-        if weight is None:
-            self.sums[places] += wide.sum(2)
+        if self._weights is None:
+            self.sums[0, places] += wide.sum(2)
         else:
-            self.sums[places] += torch.einsum("rt,lrth->lrh", weight, wide)
-        if self.norms:
+            self.sums[:, places] += torch.einsum("prt,lrth->plrh", self._weights, wide)
+        if self._counts_norms:
             norms = torch.linalg.vector_norm(wide, dim=-1)
-            self.norm_sums[places] += (norms if weight is None else norms * weight).sum(2)
+            self.norm_sums[places] += (norms if self._weights is None else norms * self._weights[0]).sum(2)
 
     def keep(self, rows: torch.Tensor) -> None:
         """Drops every row but those at the given indices."""
-        self.sums, self.norm_sums = self.sums[:, rows], self.norm_sums[:, rows]
+        self.sums, self.norm_sums = self.sums[:, :, rows], self.norm_sums[:, rows]
 
 
 @contextmanager
