@@ -73,13 +73,14 @@ def capture_batch(runner: Runner, items: Sequence[EncodedText], layers: Sequence
     sums, norms = pool.sums.cpu().numpy(), pool.norm_sums.cpu().numpy() / counts.clip(1)
     means = sums[0] / counts.clip(1)[:, None].astype(np.float32)
     prompt_means = (sums[1] + head_sums) / lengths.astype(np.float32)
+    lasts = sums[2].copy()  # a view would keep the other parts in memory
     return [
         Activations(
             mean={layer: means[k, i] for k, layer in enumerate(layers)},
             norms={layer: float(norms[k, i]) for k, layer in enumerate(layers)},
             tokens=int(counts[i]),
             prompt_mean={layer: prompt_means[k, i] for k, layer in enumerate(layers)},
-            prompt_last={layer: sums[2, k, i] for k, layer in enumerate(layers)},
+            prompt_last={layer: lasts[k, i] for k, layer in enumerate(layers)},
         )
         for i in range(len(items))
     ]
