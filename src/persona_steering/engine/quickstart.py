@@ -71,7 +71,7 @@ def run_quickstart(
     manager: PersonaManager,
     config: Config,
     *,
-    archetype: str = "pirate",
+    archetype: str = "sage",
     progress: ProgressCallback = no_progress,
     cancelled: Callable[[], bool] | None = None,
 ) -> QuickstartResult:
