@@ -50,6 +50,7 @@ class Effort(BaseModel):
     search_questions: int = 12
     coarse_questions: int = 6
     coarse_doses: tuple[float, ...] = (0.14, 0.24, 0.36)
+    search_coherence: float = Field(default=72, description="lowest mean coherence of a dose in the search")
     controls: int = 2
     safety_prompts: int = Field(default=100, ge=8, le=200, description="of each kind")
 
@@ -59,10 +60,11 @@ EFFORTS = {
         prompts_per_question=2,
         questions=16,
         max_new_tokens=36,
-        calibration_questions=16,
-        search_questions=6,
-        coarse_questions=4,
-        coarse_doses=(0.16, 0.3),
+        calibration_questions=20,
+        search_questions=8,
+        coarse_questions=5,
+        # Few questions make a noisy search, and smoothing noise errs to the weak side; the confirmation steps down.
+        search_coherence=66,
         controls=1,
         safety_prompts=24,
     ),
@@ -174,6 +176,7 @@ class Creator:
             search_questions=effort.search_questions,
             coarse_questions=effort.coarse_questions,
             coarse_doses=effort.coarse_doses,
+            search_coherence=effort.search_coherence,
             controls=effort.controls,
             seed=self._config.extraction.seed,
         )

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+import io
 import json
 import os
 import shutil
@@ -53,8 +55,10 @@ def _convert(gguf: Path, folder: Path, sha256: str) -> None:
         shutil.rmtree(left_over, ignore_errors=True)
     scratch = Path(tempfile.mkdtemp(dir=folder.parent, prefix=prefix))
     try:
-        tokenizer = AutoTokenizer.from_pretrained(gguf.parent, gguf_file=gguf.name)
-        model: Any = AutoModelForCausalLM.from_pretrained(gguf.parent, gguf_file=gguf.name, dtype=torch.float32)
+        # transformers draws a bar of its own here that none of its settings turns off
+        with contextlib.redirect_stderr(io.StringIO()):
+            tokenizer = AutoTokenizer.from_pretrained(gguf.parent, gguf_file=gguf.name)
+            model: Any = AutoModelForCausalLM.from_pretrained(gguf.parent, gguf_file=gguf.name, dtype=torch.float32)
         # The weights are plain float32 now; saving would otherwise mark the checkpoint as quantised.
         model.hf_quantizer = None
         if hasattr(model.config, "quantization_config"):
