@@ -150,7 +150,8 @@ def test_what_cannot_be_honoured_is_refused(engine: SteeringEngine) -> None:
 def test_without_a_safety_axis_safety_is_refused_and_not_dropped(engine: SteeringEngine) -> None:
     engine.manager.store.delete("axis", "safety", engine.model.identity)
     with pytest.raises(NotFoundError, match="--no-safety"):
-        engine.generate("hello", persona="sage")
+        engine.steering({"sage": 1.0})
+    assert engine.steering({"sage": 1.0}, safety=False).recipe
 
 
 def test_generate_stream_and_complete_agree(engine: SteeringEngine) -> None:

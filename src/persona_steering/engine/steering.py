@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 from persona_steering.backends.base import Completion, Message, Request, Sampling, conversation
@@ -41,6 +41,7 @@ class SteeringEngine:
     def __init__(self, model: ModelWrapper, manager: PersonaManager, config: Config) -> None:
         self.model = model
         self.manager = manager
+        self._config = config
         self._settings = config.steering
         self._percentile = config.steering.safety_floor_percentile
         self._default_strength = config.steering.default_strength
@@ -83,7 +84,13 @@ class SteeringEngine:
         safety: bool | None = None,
         sampling: Sampling | None = None,
     ) -> str:
-        """The answer of several personas and traits at once, each with its own strength."""
+        """The answer of several personas and traits at once, each with its own strength.
+
+        Where safety is on and the model has no safety axis yet, one is extracted first (once a model; half a
+        minute on a CPU) and stored.
+        """
+        if self._is_safe(safety) and any(blend.values()):
+            self._ensure_safety_axis(blend)
         steering = self.steering(blend, safety=safety)
         return self.complete(conversation(prompt, system), steering, sampling=sampling).text
 
@@ -115,7 +122,7 @@ class SteeringEngine:
         The base model is left as it is. Raises NotFoundError, ModelMismatchError or RecipeError.
         """
         self.manager.bind(self.model.identity)
-        safe = self._settings.safety if safety is None else safety
+        safe = self._is_safe(safety)
         weights = {name: parse_strength(weight) for name, weight in blend.items()}
         active = {name: weight for name, weight in weights.items() if weight}
         items: list[Intervention] = []
@@ -138,6 +145,18 @@ class SteeringEngine:
         layers = self._settings.capping_layers
         chosen = capping_band(axis, self.model.identity.num_layers) if layers == "auto" else tuple(layers)
         return floor_at_percentile(axis, self._percentile, chosen)
+
+    def _is_safe(self, safety: bool | None) -> bool:
+        return self._settings.safety if safety is None else safety
+
+    def _ensure_safety_axis(self, names: Iterable[str]) -> None:
+        self.manager.bind(self.model.identity)
+        for name in names:
+            self.manager.load(name)  # an unknown name is refused before anything is made
+        if not self.manager.has_safety_axis():
+            from persona_steering.engine.create import EFFORTS, Creator  # late: it builds on this module
+
+            Creator(self.model, self.manager, self._config, effort=EFFORTS["quick"]).extract_safety_axis()
 
     def _addition(self, vector: SteeringVector, calibration: Calibration | None, weight: float) -> Add:
         strength = weight * self._settings.steering_scale
