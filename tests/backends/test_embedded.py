@@ -269,7 +269,7 @@ def test_of_two_processes_one_converts_and_the_other_waits(tmp_path: Path) -> No
     running = [subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) for _ in range(2)]
     ended = [process.communicate(timeout=60) for process in running]
     assert [process.returncode for process in running] == [0, 0], ended
-    assert ended[0][0] == ended[1][0] and ended[0][0].strip().endswith("no_such_package-1")
+    assert ended[0][0] == ended[1][0] and ended[0][0].strip().endswith(f"no_such_package-1-r{convert.REVISION}")
     assert (tmp_path / "log").read_text() == "start\nend\n"
 
 
@@ -296,7 +296,7 @@ def fake_transformers(monkeypatch: pytest.MonkeyPatch, write: Any) -> list[str]:
         return Saved(write)
 
     monkeypatch.setattr(transformers.AutoModelForCausalLM, "from_pretrained", model)
-    tokenizer = types.SimpleNamespace(save_pretrained=lambda folder: None)
+    tokenizer = types.SimpleNamespace(bos_token=None, bos_token_id=None, save_pretrained=lambda folder: None)
     monkeypatch.setattr(transformers.AutoTokenizer, "from_pretrained", lambda folder, gguf_file: tokenizer)
     return read
 
@@ -329,7 +329,7 @@ def test_an_interrupted_conversion_leaves_nothing_and_the_next_one_succeeds(
         embedded_checkpoint("embedded", tmp_path)
     assert not [path for path in (tmp_path / "models").iterdir() if path.suffix != ".lock"]
     # what a killed process could not remove goes with the next conversion
-    (tmp_path / "models" / ".no_such_package-1-killed").mkdir()
+    (tmp_path / "models" / f".no_such_package-1-r{convert.REVISION}-killed").mkdir()
     fake_transformers(monkeypatch, write_weights)
     folder = embedded_checkpoint("embedded", tmp_path)
     assert [path.name for path in (tmp_path / "models").iterdir() if path.is_dir()] == [folder.name]
@@ -341,7 +341,7 @@ def test_a_checkpoint_that_is_not_complete_or_of_another_file_is_converted_again
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, marker: str
 ) -> None:
     put(tmp_path, CONTENT)
-    folder = tmp_path / "models" / "no_such_package-1"
+    folder = tmp_path / "models" / f"no_such_package-1-r{convert.REVISION}"
     folder.mkdir(parents=True)
     (folder / "source.json").write_text(marker)
     read = fake_transformers(monkeypatch, write_weights)

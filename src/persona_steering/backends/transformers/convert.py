@@ -14,6 +14,8 @@ from typing import Any
 from persona_steering.backends.embedded import find_gguf, locked, packaged_model
 from persona_steering.errors import StorageError
 
+REVISION = 2  # of this conversion; a checkpoint of another revision is left alone and made anew
+
 
 def embedded_checkpoint(name: str, cache: Path) -> Path:
     """The folder of the embedded model's safetensors checkpoint; converted on the first call.
@@ -22,7 +24,7 @@ def embedded_checkpoint(name: str, cache: Path) -> Path:
     Raises DependencyError, ModelError (wrong hash) or StorageError.
     """
     model = packaged_model(name)
-    folder = cache / "models" / f"{model.module}-{model.version}"
+    folder = cache / "models" / f"{model.module}-{model.version}-r{REVISION}"
     marker = folder / "source.json"
     if _is_complete(marker, model.sha256):
         return folder
@@ -59,6 +61,7 @@ def _convert(gguf: Path, folder: Path, sha256: str) -> None:
         with contextlib.redirect_stderr(io.StringIO()):
             tokenizer = AutoTokenizer.from_pretrained(gguf.parent, gguf_file=gguf.name)
             model: Any = AutoModelForCausalLM.from_pretrained(gguf.parent, gguf_file=gguf.name, dtype=torch.float32)
+        _add_bos_as_told(tokenizer, gguf)
         # The weights are plain float32 now; saving would otherwise mark the checkpoint as quantised.
         model.hf_quantizer = None
         if hasattr(model.config, "quantization_config"):
@@ -71,3 +74,19 @@ def _convert(gguf: Path, folder: Path, sha256: str) -> None:
         os.replace(scratch, folder)
     finally:
         shutil.rmtree(scratch, ignore_errors=True)
+
+
+def _add_bos_as_told(tokenizer: Any, gguf: Path) -> None:
+    """Makes the tokenizer begin with BOS where the GGUF says so: transformers before 5.20 drops it in silence."""
+    from gguf import GGUFReader
+    from tokenizers.processors import TemplateProcessing
+
+    bos, number = tokenizer.bos_token, tokenizer.bos_token_id
+    if number is None or tokenizer("a")["input_ids"][:1] == [number]:
+        return
+    told = GGUFReader(gguf).fields.get("tokenizer.ggml.add_bos_token")
+    if told is None or not told.contents():
+        return
+    tokenizer.backend_tokenizer.post_processor = TemplateProcessing(
+        single=f"{bos} $A", pair=f"{bos} $A {bos}:1 $B:1", special_tokens=[(bos, number)]
+    )
