@@ -6,6 +6,7 @@ import random
 
 import pytest
 
+from persona_steering.backends.base import Request, Sampling, conversation
 from persona_steering.scoring.coherence import CoherenceScale, measure_scale, repetition, shuffle_words
 from persona_steering.scoring.likelihood import Answer, Probe, score_answers
 
@@ -54,19 +55,20 @@ def test_shuffling_keeps_the_words() -> None:
     assert shuffled != text
 
 
-def test_on_a_real_model_own_text_is_coherent_and_garbage_is_not(embedded_backend) -> None:  # type: ignore[no-untyped-def]
-    own = [
-        "I like to take a long walk in the park and read a good book under a tree.",
-        "On a free day I cook a big pot of soup and share it with my friends.",
-        "First I sleep late, and then I make breakfast and listen to some music.",
-        "I would spend the day at the beach, swimming and enjoying the sun.",
+def test_on_a_real_model_own_answers_are_coherent_and_garbage_is_not(embedded_backend) -> None:  # type: ignore[no-untyped-def]
+    requests = [
+        Request(conversation(PROBE.question, system), sampling=Sampling(max_new_tokens=24, seed=seed))
+        for system in (None, PROBE.system_prompt)
+        for seed in range(8)
     ]
+    texts = [done.text for done in embedded_backend.generate(requests)]
+    own = [answer for answer in score_answers(embedded_backend, [(PROBE, text) for text in texts]) if answer]
+    scale = measure_scale(embedded_backend, own)
+    assert scale.shuffled < scale.own - 2
+    # by definition three quarters of them lie at or above the upper anchor; repetition may take a little
+    assert sum(map(scale, own)) / len(own) > 85
     garbage = [
         "wem wun the d, and mrs Dreamlea nоrеrworrr thom 32 33 wan onlym",
         "RebWRedDriabLSyn EH Stood Reveaked golden Shroud dOn ByEH Doom",
     ]
-    scored = [a for a in score_answers(embedded_backend, [(PROBE, text) for text in own]) if a is not None]
-    scale = measure_scale(embedded_backend, scored)
-    assert scale.shuffled < scale.own
-    assert min(map(scale, scored)) > 60
     assert max(map(scale, score_answers(embedded_backend, [(PROBE, text) for text in garbage]))) < 20
