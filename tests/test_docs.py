@@ -6,6 +6,8 @@ import json
 import re
 import runpy
 import shlex
+import subprocess
+import sys
 from pathlib import Path
 
 import click
@@ -17,10 +19,11 @@ TOP = Path(__file__).parent.parent
 PAGES = [TOP / "README.md", TOP / "CONTRIBUTING.md", *sorted((TOP / "docs").glob("*.md"))]
 
 
-@pytest.mark.parametrize("page", ["cli.md", "api.md"])
-def test_generated_pages_are_fresh(page: str) -> None:
-    made = runpy.run_path(str(TOP / "docs" / "generate.py"))[f"{page.removesuffix('.md')}_page"]()
-    assert (TOP / "docs" / page).read_text() == made, "run: make docs"
+def test_generated_pages_are_fresh() -> None:
+    # in a process of its own: click remembers the help option of the first context that a command was shown in
+    command = [sys.executable, str(TOP / "docs" / "generate.py"), "--check"]
+    run = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert run.returncode == 0, run.stdout + run.stderr
 
 
 def test_the_figures_of_the_readme_are_those_of_the_results() -> None:
