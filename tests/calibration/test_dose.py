@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from persona_steering.calibration.dose import (
     Cell,
     best_band,
-    descending_candidates,
+    descending_doses,
     non_increasing,
     random_like,
 )
@@ -97,10 +97,13 @@ def test_the_band_that_gains_most_at_its_coherent_limit_is_chosen() -> None:
     assert limit == pytest.approx(0.2)
 
 
-def test_the_strongest_coherent_dose_is_tried_first_and_then_weaker_ones() -> None:
+def test_the_coherent_limit_is_tried_first_and_then_the_measured_doses_below_it() -> None:
     cells = [Cell((1,), dose, dose, coherence) for dose, coherence in ((0.3, 40), (0.1, 95), (0.2, 80))]
-    assert [cell.dose for cell in descending_candidates(cells, 70)] == [0.2, 0.1]
-    assert [cell.dose for cell in descending_candidates(cells, 99)] == [0.1]
+    # a quarter of the way from 80 to 40 lies 70
+    assert descending_doses(cells, 70) == [0.225, 0.2, 0.1]
+    assert descending_doses(cells, 80) == [0.2, 0.1]
+    assert descending_doses(cells, 10) == [0.3, 0.2, 0.1], "never beyond what was measured"
+    assert descending_doses(cells, 99) == [0.1]
 
 
 def test_controls_are_random_directions_of_equal_norm() -> None:

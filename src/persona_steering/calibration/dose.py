@@ -140,11 +140,12 @@ class DoseSearch:
         """
         cells = self.search(vector)
         fine = cells[-len(self._settings.fine_factors) :]
-        for cell in descending_candidates(fine, self._settings.search_coherence):
-            raw, control, safe_found = self._confirm(vector, cell, safe, floor)
+        band = fine[0].layers
+        for dose in descending_doses(fine, self._settings.search_coherence):
+            raw, control, safe_found = self._confirm(vector, band, dose, safe, floor)
             if raw.coherence.mean >= self._settings.min_coherence:
                 break
-        make = self._calibration(vector, cell, cells, control)
+        make = self._calibration(vector, band, dose, cells, control)
         return make(raw, False), None if safe_found is None else make(safe_found, True)
 
     def _cells(
@@ -188,9 +189,14 @@ class DoseSearch:
         )
 
     def _confirm(
-        self, vector: SteeringVector, cell: Cell, safe: SteeringVector | None, floor: Floor | None
+        self,
+        vector: SteeringVector,
+        layers: tuple[int, ...],
+        dose: float,
+        safe: SteeringVector | None,
+        floor: Floor | None,
     ) -> tuple[Measurement, Measurement, Measurement | None]:
-        add = addition(vector, cell.layers, cell.dose)
+        add = addition(vector, layers, dose)
         recipes = [Recipe((add,))]
         for k in range(self._settings.controls):
             control = random_like(vector, seed=self._settings.seed + k)
@@ -207,7 +213,12 @@ class DoseSearch:
         )
 
     def _calibration(
-        self, vector: SteeringVector, cell: Cell, cells: Sequence[Cell], control: Measurement
+        self,
+        vector: SteeringVector,
+        layers: tuple[int, ...],
+        dose: float,
+        cells: Sequence[Cell],
+        control: Measurement,
     ) -> Callable[[Measurement, bool], Calibration]:
         settings = self._settings
         found: list[JsonValue] = [
@@ -228,9 +239,9 @@ class DoseSearch:
         def make(measured: Measurement, is_safe: bool) -> Calibration:
             reason = weakness(measured, control, settings)
             return Calibration(
-                layers=cell.layers,
-                coefficients=coefficients_for_dose(vector, cell.layers, cell.dose),
-                relative_dose=cell.dose,
+                layers=layers,
+                coefficients=coefficients_for_dose(vector, layers, dose),
+                relative_dose=dose,
                 weak=bool(reason),
                 weak_reason=reason,
                 persona_score=measured.score,
@@ -305,15 +316,20 @@ def best_band(cells: Sequence[Cell], search_coherence: float) -> tuple[tuple[int
     return band, limit
 
 
-def descending_candidates(cells: Sequence[Cell], search_coherence: float) -> list[Cell]:
-    """The cells of one band, from the strongest dose that is coherent (after smoothing) to the weakest.
+def descending_doses(cells: Sequence[Cell], search_coherence: float) -> list[float]:
+    """The doses of one band worth confirming: its coherent limit, then the measured doses below it.
 
-    Where none is coherent, only the weakest is tried.
+    The limit is interpolated where smoothed coherence passes the bound between two measured doses. Where none is
+    coherent, only the weakest is tried.
     """
     row = sorted(cells, key=lambda cell: cell.dose)
+    doses = [cell.dose for cell in row]
     smooth = non_increasing([cell.coherence for cell in row])
-    coherent = [cell for cell, value in zip(row, smooth, strict=True) if value >= search_coherence]
-    return coherent[::-1] or row[:1]
+    coherent = [dose for dose, value in zip(doses, smooth, strict=True) if value >= search_coherence]
+    if not coherent:
+        return doses[:1]
+    limit = round(float(np.interp(-search_coherence, [-value for value in smooth], doses)), 4)
+    return [*([limit] if limit > coherent[-1] else []), *coherent[::-1]]
 
 
 def non_increasing(values: Sequence[float]) -> list[float]:

@@ -46,7 +46,7 @@ class Effort(BaseModel):
     prompts_per_question: int = Field(default=3, ge=1)
     questions: int | None = Field(default=None, description="None: the configured number")
     max_new_tokens: int | None = Field(default=None, description="None: the configured number")
-    calibration_questions: int = Field(default=32, ge=8, le=40)
+    calibration_questions: int = Field(default=40, ge=8, le=40)
     search_questions: int = 12
     coarse_questions: int = 6
     coarse_doses: tuple[float, ...] = (0.14, 0.24, 0.36)
@@ -69,7 +69,7 @@ EFFORTS = {
         safety_prompts=24,
     ),
     "standard": Effort(),
-    "thorough": Effort(questions=40, prompts_per_question=5, calibration_questions=40, controls=4, safety_prompts=200),
+    "thorough": Effort(questions=40, prompts_per_question=5, controls=4, safety_prompts=200),
 }
 
 
