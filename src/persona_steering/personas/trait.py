@@ -53,7 +53,12 @@ class Trait(BaseModel):
     )
     pairs: Annotated[tuple[InstructionPair, ...], Field(min_length=1, max_length=20)]
     description: str = ""
-    questions: tuple[str, ...] = Field(default=(), description="questions of its own; empty means the shipped ones")
+    questions: tuple[str, ...] = Field(
+        default=(), description="questions of its own for extraction; empty means the shipped ones"
+    )
+    evaluation_questions: tuple[str, ...] = Field(
+        default=(), description="questions to measure on, none of them an extraction question"
+    )
     eval_prompt: str = Field(default="", description="rubric for a judge, with {question} and {answer}")
     source: str = ""
 
@@ -61,6 +66,14 @@ class Trait(BaseModel):
     @classmethod
     def _name_can_become_a_file_name(cls, value: str) -> str:
         return check_name(value)
+
+    @model_validator(mode="after")
+    def _evaluation_is_held_out(self) -> Trait:
+        asked = {_folded(question) for question in self.questions}
+        for question in self.evaluation_questions:
+            if _folded(question) in asked:
+                raise ValueError(f"the evaluation question {question!r} is also an extraction question")
+        return self
 
 
 class _TraitFile(BaseModel):
@@ -113,6 +126,10 @@ def load_trait(path: str | Path) -> Trait:
         eval_prompt=data.eval_prompt,
         source=f"trait:{file.name}",
     )
+
+
+def _folded(text: str) -> str:
+    return " ".join(text.casefold().split())
 
 
 def _clean(word: str, kind: str) -> str:
