@@ -116,8 +116,9 @@ def given(backend: TransformersBackend, *, batch: int, tokens: int, repeats: int
 def memory(backend: TransformersBackend, *, batch: int, tokens: int) -> list[Figure]:
     """Peak memory of `capture` with four times the texts, over that with the texts of `given`."""
     device = backend.loaded.device
-    few = answers(backend, GIVEN * batch, tokens)
-    many = few * 4  # the same lengths, so that only the number differs
+    # the longest texts first, each four times in both: so batches are alike and only the number differs
+    longest = sorted(answers(backend, GIVEN * batch, tokens), key=_characters, reverse=True)
+    few, many = longest[: len(longest) // 4] * 4, longest * 4
     backend.capture(few)
     base = peak_memory(device, lambda: None)
     first, second = (peak_memory(device, partial(backend.capture, texts)) for texts in (few, many))
@@ -141,6 +142,10 @@ def memory(backend: TransformersBackend, *, batch: int, tokens: int) -> list[Fig
             },
         )
     ]
+
+
+def _characters(text: Text) -> int:
+    return len(text.response) + sum(len(message.content) for message in text.messages)
 
 
 @dataclass(frozen=True)
