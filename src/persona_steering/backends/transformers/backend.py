@@ -27,7 +27,8 @@ from persona_steering.backends.transformers.forcing import (
 )
 from persona_steering.backends.transformers.forward import Runner
 from persona_steering.backends.transformers.loading import LoadedModel
-from persona_steering.errors import ModelError, RecipeError
+from persona_steering.backends.transformers.schema import SchemaCompiler
+from persona_steering.errors import ModelError, RecipeError, UsageError
 from persona_steering.interventions import INTERVENTIONS
 
 Job = tuple[int, Request, list[int]]
@@ -39,6 +40,7 @@ class TransformersBackend(Backend):
     def __init__(self, loaded: LoadedModel, *, batch_size: int | None = None) -> None:
         self._loaded: LoadedModel | None = loaded
         self._runner = Runner(loaded)
+        self._schemas = SchemaCompiler(loaded.encoder.tokenizer, loaded.stop_ids)
         self._batch_size = batch_size
 
     @property
@@ -73,7 +75,7 @@ class TransformersBackend(Backend):
             stream=True,
             capture=True,
             score=True,
-            schema_constrained=False,
+            schema_constrained=True,
         )
 
     def generate(
@@ -84,7 +86,7 @@ class TransformersBackend(Backend):
         cancelled: Callable[[], bool] | None = None,
     ) -> list[Completion]:
         def work(jobs: Sequence[Job]) -> list[Completion]:
-            done = DecodingBatch(self._runner, jobs).run(cancelled)
+            done = DecodingBatch(self._runner, jobs, self._schemas).run(cancelled)
             if on_done is not None:
                 for index, completion in sorted(done.items()):
                     on_done(index, completion)
@@ -101,7 +103,7 @@ class TransformersBackend(Backend):
         )
 
     def stream(self, request: Request, *, cancelled: Callable[[], bool] | None = None) -> Iterator[str | Completion]:
-        batch = DecodingBatch(self._runner, [self._job(0, request)])
+        batch = DecodingBatch(self._runner, [self._job(0, request)], self._schemas)
         return self._pieces(batch, request, cancelled)
 
     def capture(self, texts: Sequence[Text], *, layers: Sequence[int] | None = None) -> list[Activations]:
@@ -134,8 +136,16 @@ class TransformersBackend(Backend):
     def _job(self, index: int, request: Request) -> Job:
         self.check(request)
         self._check_layers(request.capture)
+        if request.schema is not None:
+            self._check_schema(request)
         prompt = self.loaded.encoder.encode(request.messages, room=request.sampling.max_new_tokens)
         return index, request, prompt
+
+    def _check_schema(self, request: Request) -> None:
+        """Refuses a schema before anything is generated, and stop strings beside it, which could break its JSON."""
+        if request.sampling.stop:
+            raise UsageError("a request with a schema takes no stop strings.", hint="Leave `stop` empty.")
+        self._schemas.matcher(request.schema or {})
 
     def _encode(self, texts: Sequence[Text]) -> list[EncodedText]:
         for text in texts:

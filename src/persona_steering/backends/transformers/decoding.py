@@ -18,6 +18,7 @@ from persona_steering.backends.transformers.forward import Runner, pad_left
 from persona_steering.backends.transformers.hooks import Pool, make_plan
 from persona_steering.backends.transformers.prompts import ThinkingTracker
 from persona_steering.backends.transformers.sampling import Sampler
+from persona_steering.backends.transformers.schema import HeldRows, SchemaCompiler
 
 
 @dataclass
@@ -36,7 +37,9 @@ class Row:
 class DecodingBatch:
     """Decodes a few requests together. Iterate `steps()`, or call `run()`."""
 
-    def __init__(self, runner: Runner, indexed: Sequence[tuple[int, Request, list[int]]]) -> None:
+    def __init__(
+        self, runner: Runner, indexed: Sequence[tuple[int, Request, list[int]]], schemas: SchemaCompiler
+    ) -> None:
         self._runner, loaded = runner, runner.loaded
         self._loaded = loaded
         marks = loaded.encoder.thinking_marks
@@ -44,6 +47,7 @@ class DecodingBatch:
         self.done: dict[int, Completion] = {}
         requests = [row.request for row in self.rows]
         self._sampler = Sampler([request.sampling for request in requests], loaded.device)
+        self._held = HeldRows([schemas.matcher(r.schema) if r.schema is not None else None for r in requests])
         self._plan = make_plan(
             [request.recipe for request in requests],
             [len(row.prompt) for row in self.rows],
@@ -71,11 +75,13 @@ class DecodingBatch:
             return
         logits = self._prefill()
         for step in range(max(row.request.sampling.max_new_tokens for row in self.rows)):
-            tokens = self._sampler(logits, step).tolist()
+            tokens = self._choose(logits, step)
             live = [row for row in self.rows if row.finish is None]
-            for row, token in zip(self.rows, tokens, strict=True):
+            for i, (row, token) in enumerate(zip(self.rows, tokens, strict=True)):
                 if row.finish is None:
-                    self._write(row, token)
+                    self._write(row, token, complete=self._held.feed(i, token))
+                    if row.finish is not None:
+                        self._held.release(i)
             self._cancel(cancelled)
             self._drop_finished()
             yield live
@@ -128,13 +134,21 @@ class DecodingBatch:
         )
         return logits[:, -1]
 
-    def _write(self, row: Row, token: int) -> None:
+    def _choose(self, logits: torch.Tensor, step: int) -> list[int]:
+        """The next token of every row, of those that its schema allows where it has one."""
+        if self._held:
+            logits = self._held.allow(logits)
+            return self._held.settle(self._sampler(logits, step), logits).tolist()
+        return self._sampler(logits, step).tolist()
+
+    def _write(self, row: Row, token: int, *, complete: bool) -> None:
+        """Takes a row's next token. `complete`: its schema lets nothing follow."""
         if token in self._loaded.stop_ids:
             row.finish = "stop"
             return
         row.written.append(token)
         sampling = row.request.sampling
-        if sampling.stop and self._stop_position(row) is not None:
+        if complete or (sampling.stop and self._stop_position(row) is not None):
             row.finish = "stop"
         elif len(row.written) >= sampling.max_new_tokens:
             row.finish = "length"
@@ -157,6 +171,7 @@ class DecodingBatch:
         self._cache.batch_select_indices(keep)
         self._mask = self._mask[keep]
         self._sampler.keep(keep)
+        self._held.keep(live)
         self._plan.keep(keep)
         for pool in self._pools:
             pool.keep(keep)
