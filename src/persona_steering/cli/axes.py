@@ -86,6 +86,6 @@ def show_axes(session: Session, axes: list[SteeringVector]) -> None:
             click.echo(axis.name)
         else:
             card(
-                f"{axis.name} axis of {entry.model}",
+                f"{axis.name} axis of {entry.card.model_name}",
                 {"means": axis.metadata.sign, "from": counts, "saved": str(entry.path)},
             )

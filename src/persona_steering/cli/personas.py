@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import sys
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -13,7 +13,8 @@ from persona_steering.cli.context import Session, pass_session, same_model_name,
 from persona_steering.errors import CancelledError, ModelMismatchError, UsageError, unknown
 
 if TYPE_CHECKING:
-    from persona_steering.vectors import Calibration, Interval, ModelIdentity, StoredVector, VectorMetadata
+    from persona_steering.vectors import Calibration, Interval, ModelIdentity, VectorMetadata
+    from persona_steering.vectors.card import Card
 
 COLUMNS = ("name", "kind", "model", "strength", "persona score", "coherence", "status")
 NOTHING = "-"  # a cell for what does not apply or was not measured
@@ -21,49 +22,50 @@ NOTHING = "-"  # a cell for what does not apply or was not measured
 
 @dataclass(frozen=True)
 class Entry:
-    """One vector as it is shown. `metadata` is None for a file that cannot be read, which has an `error`."""
+    """One vector as it is shown: its card, and where its file is."""
 
-    name: str
-    kind: str
-    model: str
-    status: str
+    card: Card
     path: Path
-    calibration: Calibration | None = None
-    metadata: VectorMetadata | None = None
-    error: str = ""
+
+    @property
+    def name(self) -> str:
+        return self.card.name
 
     def cells(self) -> tuple[str, ...]:
         """A row for COLUMNS."""
-        found = self.calibration
+        found = self.card.calibration
         score = found.persona_score if found else None
         coherence = found.coherence if found else None
         return (
             self.name,
-            self.kind,
-            self.model,
+            self.card.kind,
+            self.card.model_name,
             "… 1.0" if found else NOTHING,
             f"{score.mean:.2f}" if score else NOTHING,
             f"{coherence.mean:.0f}" if coherence else NOTHING,
-            self.status,
+            self.card.status,
         )
 
     def to_json(self, *, full: bool = False) -> dict[str, object]:
         """Stable keys; with `full` the whole metadata too."""
-        found = self.calibration
+        card, found = self.card, self.card.calibration
         data: dict[str, object] = {
             "name": self.name,
-            "kind": self.kind,
-            "model": self.model,
-            "status": self.status,
-            "max_strength": 1.0 if found else None,
+            "kind": card.kind,
+            "model": card.model_name,
+            "status": card.status,
+            "reason": card.reason,
+            "max_strength": card.max_strength,
             "persona_score": _interval(found.persona_score if found else None),
             "coherence": _interval(found.coherence if found else None),
             "weak_reason": found.weak_reason if found else "",
-            "error": self.error,
+            "error": card.reason if card.status == "broken" else "",
             "path": str(self.path),
         }
-        if full and self.metadata is not None:
-            data["metadata"] = self.metadata.model_dump(mode="json")
+        if full and card.metadata is not None:
+            data |= {"layers": list(card.layers)} if card.layers else {}
+            data |= {"norms": {str(layer): norm for layer, norm in card.norms.items()}} if card.norms else {}
+            data["metadata"] = card.metadata.model_dump(mode="json")
         return data
 
 
@@ -107,7 +109,8 @@ def info(session: Session, name: str) -> None:
     from persona_steering.vectors.formats import safetensors
 
     entry = find_entry(session, name)
-    safetensors.read(entry.path)  # the metadata alone would not show damaged numbers
+    norms = safetensors.read(entry.path).norms  # reading the values also finds damaged ones
+    entry = replace(entry, card=entry.card.model_copy(update={"norms": norms}))
     if session.as_json:
         emit_json(entry.to_json(full=True))
     else:
@@ -131,7 +134,7 @@ def delete(session: Session, name: str, yes: bool) -> None:
 
     entry = find_entry(session, name)
     check_deletable(session, entry)
-    confirm(f"Delete the {entry.kind} {name!r} of {entry.model}?", yes=yes)
+    confirm(f"Delete the {entry.card.kind} {name!r} of {entry.card.model_name}?", yes=yes)
     removed = remove(session, entry)
     if session.as_json:
         emit_json({"deleted": [str(path) for path in removed]})
@@ -142,42 +145,25 @@ def delete(session: Session, name: str, yes: bool) -> None:
 
 def all_entries(session: Session) -> list[Entry]:
     """Every file of the store, as it is shown."""
-    own = session.stored_model()
-    safety = session.config.steering.safety
-    entries = []
-    for stored in session.entries():
-        if stored.metadata is None:
-            entries.append(broken(stored))
-        else:
-            entries.append(describe(stored.metadata, stored.path, own=own, safety=safety))
-    return entries
+    from persona_steering.vectors.card import make_cards
+
+    stored = session.entries()
+    cards = make_cards(stored, session.stored_model(), safety=session.config.steering.safety)
+    return [Entry(card, one.path) for card, one in zip(cards, stored, strict=True)]
 
 
 def describe(metadata: VectorMetadata, path: Path, *, own: ModelIdentity | None, safety: bool) -> Entry:
-    """A vector as it is shown to somebody who uses the model `own`. Its name is its file's."""
-    calibration = active_calibration(metadata, safety=safety)
-    model = metadata.model
-    if model is None or own is None or not model.is_same_as(own):
-        status = "other model"
-    elif metadata.kind in ("axis", "baseline"):
-        status = "ready"
-    elif calibration is None:
-        status = "not calibrated"
-    else:
-        status = "weak" if calibration.weak else "ready"
-    name = "unknown" if model is None else model.id
-    return Entry(path.stem, metadata.kind, name, status, path, calibration, metadata)
+    """A vector just made for the model `own`, as it is shown."""
+    from persona_steering.vectors.card import Surroundings, metadata_card
 
-
-def broken(stored: StoredVector) -> Entry:
-    """A file that cannot be read; its folders say the rest."""
-    model = stored.path.parent.parent.name
-    return Entry(stored.name, stored.folder.removesuffix("s"), model, "broken", stored.path, error=stored.error)
+    return Entry(metadata_card(metadata, Surroundings(own, safety)), path)
 
 
 def active_calibration(metadata: VectorMetadata, *, safety: bool) -> Calibration | None:
-    """The calibration that holds for how the vector is used: with safety, that of its safe form."""
-    return (metadata.safe_calibration if safety else None) or metadata.calibration
+    """The calibration that holds for how the vector is used."""
+    from persona_steering.vectors import card
+
+    return card.active_calibration(metadata, safety=safety)
 
 
 def find_entry(session: Session, name: str) -> Entry:
@@ -189,9 +175,9 @@ def find_entry(session: Session, name: str) -> Entry:
     found = [entry for entry in entries if entry.name == name]
     if not found:
         raise unknown("persona or trait", name, {entry.name for entry in entries}, hint="See: persona-steer list")
-    own = [entry for entry in found if entry.status not in ("other model", "broken")]
+    own = [entry for entry in found if entry.card.fits]
     if not own and len({entry.path.parent.parent for entry in found}) > 1:
-        models = ", ".join(sorted({entry.model for entry in found}))
+        models = ", ".join(sorted({entry.card.model_name for entry in found}))
         raise UsageError(f"{name!r} is there for several models: {models}.", hint="Say which with --model.")
     return (own or found)[0]
 
@@ -199,14 +185,15 @@ def find_entry(session: Session, name: str) -> Entry:
 def check_deletable(session: Session, entry: Entry) -> None:
     """Raises unless the entry is a persona or trait of the configured model, or a broken file."""
     model = session.config.model.name
-    if entry.status == "other model" and not same_model_name(entry.model, model.removeprefix("hf:")):
+    made_for = entry.card.model_name
+    if entry.card.status == "other model" and not same_model_name(made_for, model.removeprefix("hf:")):
         raise ModelMismatchError(
-            f"{entry.name!r} was made for {entry.model!r}, and the model is {model!r}.",
-            hint=f"To delete it, add: --model {entry.model}",
+            f"{entry.name!r} was made for {made_for!r}, and the model is {model!r}.",
+            hint=f"To delete it, add: --model {made_for}",
         )
-    if entry.kind in ("axis", "baseline"):
+    if entry.card.kind in ("axis", "baseline"):
         raise UsageError(
-            f"{entry.name!r} is the model's own {entry.kind}, not a persona or trait.",
+            f"{entry.name!r} is the model's own {entry.card.kind}, not a persona or trait.",
             hint="Make it again with: persona-steer extract-axes",
         )
 
@@ -224,12 +211,12 @@ def confirm(question: str, *, yes: bool) -> None:
 def remove(session: Session, entry: Entry) -> list[Path]:
     """Deletes the file, and the assistant axis that a persona was part of. Returns what is gone."""
     store = session.manager.store
-    model = entry.metadata.model if entry.metadata else None
-    if entry.metadata is None or model is None:
+    model = entry.card.metadata.model if entry.card.metadata else None
+    if model is None:
         unlink(entry.path)
         return [entry.path]
-    store.delete(entry.metadata.kind, entry.name, model)
-    if entry.kind != "persona" or not store.exists("axis", "assistant", model):
+    store.delete(entry.card.kind, entry.name, model)
+    if entry.card.kind != "persona" or not store.exists("axis", "assistant", model):
         return [entry.path]
     axis = store.path("axis", "assistant", model)
     store.delete("axis", "assistant", model)
@@ -250,21 +237,21 @@ def show_card(entry: Entry) -> None:
     """All that is known of a vector, in a box."""
     from persona_steering.cli.render import calibration_rows, card
 
-    rows = {"status": entry.status}
-    found, metadata = entry.calibration, entry.metadata
-    if found is not None:
-        if found.weak:
-            rows["weak because"] = found.weak_reason
-        rows |= calibration_rows(found)
-    if metadata is not None:
-        rows |= {"description": metadata.description, "sign": metadata.sign, "source": metadata.source}
-        rows["answers"] = ", ".join(f"{metadata.counts[k]} {k}" for k in ("kept", "dropped") if k in metadata.counts)
-        rows["made"] = metadata.created
+    known = entry.card
+    rows = {"status": known.status, "because": known.reason}
+    if known.calibration is not None:
+        rows |= calibration_rows(known.calibration)
+    if known.metadata is not None:
+        about = known.metadata
+        rows |= {"description": about.description, "sign": about.sign, "source": about.source}
+        counts = {"kept": known.kept, "dropped": known.dropped}
+        rows["answers"] = ", ".join(f"{count} {what}" for what, count in counts.items() if count is not None)
+        rows["made"] = about.created
     rows["saved"] = str(entry.path)
     card(
-        f"{entry.name} ({entry.kind}) on {entry.model}",
+        f"{entry.name} ({known.kind}) on {known.model_name}",
         {k: v for k, v in rows.items() if v},
-        status=entry.status,
+        status=known.status,
     )
 
 

@@ -24,6 +24,7 @@ SIDE_BY_SIDE = 90  # columns from which two answers stand beside each other
 STATUS_STYLES = {
     "ready": "green",
     "weak": "yellow",
+    "stale": "yellow",
     "not calibrated": "yellow",
     "other model": "dim",
     "broken": "bold red",

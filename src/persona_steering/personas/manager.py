@@ -19,8 +19,8 @@ from persona_steering.vectors import (
     check_name,
     orthogonalize_persona,
 )
+from persona_steering.vectors.metadata import SAFETY_AXIS
 
-SAFETY_AXIS = "safety"
 STEERABLE: tuple[VectorKind, ...] = ("persona", "trait")
 
 

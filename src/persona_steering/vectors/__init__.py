@@ -11,6 +11,7 @@ from persona_steering.vectors.algebra import (
     project_onto,
     remove_component,
 )
+from persona_steering.vectors.card import Card, Status, Surroundings, make_cards
 from persona_steering.vectors.metadata import (
     NAME_PATTERN,
     SCHEMA_VERSION,
@@ -38,12 +39,15 @@ __all__ = [
     "NAME_PATTERN",
     "SCHEMA_VERSION",
     "Calibration",
+    "Card",
     "Direction",
     "GGUFConvention",
     "Interval",
     "ModelIdentity",
+    "Status",
     "SteeringVector",
     "StoredVector",
+    "Surroundings",
     "VectorKind",
     "VectorMetadata",
     "VectorStore",
@@ -55,6 +59,7 @@ __all__ = [
     "layer_from_assistant_axis_index",
     "layer_from_gguf_index",
     "layer_from_persona_vectors_row",
+    "make_cards",
     "normalize",
     "orthogonalize_persona",
     "project_onto",

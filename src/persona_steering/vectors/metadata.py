@@ -17,6 +17,8 @@ VectorKind = Literal["persona", "trait", "axis", "baseline"]
 Layer = Annotated[int, Field(ge=0)]
 
 SCHEMA_VERSION = 1
+ASSISTANT_AXIS = "assistant"
+SAFETY_AXIS = "safety"
 NAME_PATTERN = re.compile(r"[a-z0-9][a-z0-9_-]{0,63}")
 
 

@@ -29,6 +29,7 @@ KIND_FOLDERS: dict[VectorKind, str] = {
     "axis": "axes",
     "baseline": "axes",
 }
+FOLDER_KINDS: dict[str, VectorKind] = {"personas": "persona", "traits": "trait", "axes": "axis"}
 SUFFIX = ".safetensors"
 
 
@@ -41,6 +42,8 @@ class StoredVector:
     name: str
     metadata: VectorMetadata | None
     error: str = ""
+    layers: tuple[int, ...] = ()
+    digest: str = ""
 
 
 class VectorStore:
@@ -164,9 +167,9 @@ def _vector_files(folder: Path) -> builtins.list[Path]:
 
 
 def _describe(path: Path) -> StoredVector:
-    metadata, error = None, ""
+    folder, name = path.parent.name, path.stem
     try:
-        metadata = safetensors.read_metadata(path)
+        header = safetensors.read_header(path)
     except PersonaSteeringError as exc:
-        error = str(exc)
-    return StoredVector(path, path.parent.name, path.stem, metadata, error)
+        return StoredVector(path, folder, name, None, str(exc))
+    return StoredVector(path, folder, name, header.metadata, layers=header.layers, digest=header.digest)

@@ -81,7 +81,7 @@ def test_a_vector_comes_back_bit_for_bit_with_all_its_metadata(tmp_path_factory,
     vector = SteeringVector(values, about)
     safetensors.write(path, vector)
     back = safetensors.read(path)
-    assert back.metadata == about == safetensors.read_metadata(path)
+    assert back.metadata == about == safetensors.read_header(path).metadata
     assert back.digest == vector.digest
     assert safetensors.to_bytes(back) == path.read_bytes()
 
@@ -151,7 +151,7 @@ def test_a_file_cut_anywhere_is_refused(tmp_path, make_vector):
     data = safetensors.to_bytes(make_vector(layers=[0]))
     for length in range(0, len(data), 7):
         path.write_bytes(data[:length])
-        for read in (safetensors.read, safetensors.read_metadata):
+        for read in (safetensors.read, safetensors.read_header):
             with pytest.raises(VectorFileError):
                 read(path)
 

@@ -7,6 +7,7 @@ The header's `__metadata__` has one key, `persona_steering`: the vector's metada
 from __future__ import annotations
 
 import json
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
@@ -20,6 +21,15 @@ from persona_steering.vectors.metadata import SCHEMA_VERSION, VectorMetadata
 from persona_steering.vectors.vector import Direction, SteeringVector
 
 METADATA_KEY = "persona_steering"
+
+
+@dataclass(frozen=True)
+class Header:
+    """The metadata of a file, and which layers and values (by their digest) it says that it holds."""
+
+    metadata: VectorMetadata
+    layers: tuple[int, ...]
+    digest: str
 
 
 def to_bytes(vector: SteeringVector) -> bytes:
@@ -42,27 +52,26 @@ def read(path: Path) -> SteeringVector:
     """
     directions: dict[int, Direction] = {}
     with _Reading(path), safe_open(path, framework="np") as file:
-        metadata, layers, digest = _header(path, file.metadata())
-        expected = {f"layer.{layer}" for layer in layers}
+        header = _header(path, file.metadata())
+        expected = {f"layer.{layer}" for layer in header.layers}
         if expected != set(file.keys()):
             odd = sorted(expected ^ set(file.keys()))
             raise VectorFileError(f"{path} is incomplete: tensors {', '.join(odd)}.", hint=_COPY_AGAIN)
-        for layer in layers:
+        for layer in header.layers:
             directions[layer] = file.get_tensor(f"layer.{layer}")
             if directions[layer].dtype != np.float32:
                 dtype = directions[layer].dtype
                 raise VectorFileError(f"{path}: layer {layer} is {dtype}, not float32.", hint=_COPY_AGAIN)
-    vector = SteeringVector(directions, metadata)
-    if vector.digest != digest:
+    vector = SteeringVector(directions, header.metadata)
+    if vector.digest != header.digest:
         raise VectorFileError(f"{path} is damaged: its values are not those written.", hint=_COPY_AGAIN)
     return vector
 
 
-def read_metadata(path: Path) -> VectorMetadata:
-    """The metadata alone; no tensor is read. Raises: NotFoundError, VectorFileError."""
+def read_header(path: Path) -> Header:
+    """What is known without reading a tensor. Raises: NotFoundError, VectorFileError."""
     with _Reading(path), safe_open(path, framework="np") as file:
-        metadata, _, _ = _header(path, file.metadata())
-    return metadata
+        return _header(path, file.metadata())
 
 
 _COPY_AGAIN = "Copy it again from its source, or extract the vector again."
@@ -87,7 +96,7 @@ class _Reading:
             ) from exc
 
 
-def _header(path: Path, raw: dict[str, str] | None) -> tuple[VectorMetadata, tuple[int, ...], str]:
+def _header(path: Path, raw: dict[str, str] | None) -> Header:
     """Metadata, layers and digest out of the header's `__metadata__`."""
     if not raw or METADATA_KEY not in raw:
         raise VectorFileError(
@@ -107,7 +116,7 @@ def _header(path: Path, raw: dict[str, str] | None) -> tuple[VectorMetadata, tup
         digest = header.pop("digest")
         if not isinstance(digest, str) or not all(type(layer) is int for layer in layers):
             raise ValueError("layers or digest")
-        return VectorMetadata.model_validate(header), tuple(layers), digest
+        return Header(VectorMetadata.model_validate(header), tuple(layers), digest)
     except VectorFileError:
         raise
     except ValidationError as exc:
