@@ -18,12 +18,13 @@ from typing import Annotated, Literal, Self
 import numpy as np
 from pydantic import BaseModel, ConfigDict, Field, JsonValue
 
+from persona_steering.config import GenerationConfig
 from persona_steering.errors import CapabilityError, PromptError
 from persona_steering.interventions import Recipe
 from persona_steering.vectors.vector import ModelIdentity
 
 Role = Literal["system", "user", "assistant"]
-FinishReason = Literal["stop", "length", "cancelled"]
+FinishReason = Literal["stop", "length", "cancelled", "filtered"]  # filtered: cut by a remote server's own filter
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,6 +53,19 @@ class Sampling(BaseModel):
     max_new_tokens: int = Field(default=200, ge=1)
     seed: int = Field(default=0, ge=0, lt=2**63)
     stop: tuple[Annotated[str, Field(min_length=1)], ...] = ()
+
+    @classmethod
+    def configured(
+        cls, settings: GenerationConfig, *, seed: int | None = None, max_new_tokens: int | None = None
+    ) -> Self:
+        """The configured sampling. Without a seed, given or configured, a fresh one is drawn."""
+        chosen = settings.seed if seed is None else seed
+        return cls(
+            temperature=settings.temperature,
+            top_p=settings.top_p,
+            max_new_tokens=max_new_tokens or settings.max_new_tokens,
+            seed=int(np.random.SeedSequence().generate_state(1)[0]) if chosen is None else chosen,
+        )
 
 
 @dataclass(frozen=True, slots=True)
@@ -91,7 +105,10 @@ class Activations:
 
 @dataclass(frozen=True, slots=True)
 class Completion:
-    """The answer to a request. `caps_engaged` counts (layer, token) pairs at which a floor or ceiling acted."""
+    """The answer to a request. `caps_engaged` counts (layer, token) pairs at which a floor or ceiling acted.
+
+    A remote server tells no token ids, and `prompt_tokens` is 0 where it does not count them.
+    """
 
     text: str
     token_ids: tuple[int, ...]
@@ -129,16 +146,17 @@ class Capabilities(BaseModel):
 
 
 class ModelInfo(BaseModel):
-    """What is loaded and where it runs."""
+    """What is loaded and where it runs. What nobody can see of a remote model is None, or empty."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
-    identity: ModelIdentity
+    id: str = Field(description="as the user names it")
+    identity: ModelIdentity | None = Field(description="None for a remote model, whose layers cannot be seen")
     backend: str
-    device: str
+    device: str = Field(description="for a remote model the server's address")
     dtype: str
     quantization: str | None
-    context_length: int
+    context_length: int | None
     has_chat_template: bool
     layer_path: str
 
@@ -172,6 +190,17 @@ class Backend(ABC):
     @abstractmethod
     def capabilities(self) -> Capabilities:
         """What this backend can do."""
+
+    @property
+    def identity(self) -> ModelIdentity:
+        """What tells the model from others. Raises CapabilityError for a remote one, whose layers cannot be seen."""
+        info = self.info
+        if info.identity is None:
+            raise CapabilityError(
+                f"{info.id!r} is text only: its layers can be neither seen nor steered.",
+                hint="Steer a local model; a remote one can write data sets (--generator) and judge.",
+            )
+        return info.identity
 
     @abstractmethod
     def generate(
@@ -213,7 +242,7 @@ class Backend(ABC):
 
     def check(self, request: Request | Text) -> None:
         """Raises unless this backend and model can honour the recipe, capture and schema of `request`."""
-        identity, can = self.info.identity, self.capabilities
+        can = self.capabilities
         for item in request.recipe.interventions:
             if item.op not in can.interventions:
                 raise CapabilityError(
@@ -222,9 +251,11 @@ class Backend(ABC):
                 )
             if item.scope.kind not in can.scopes:
                 raise CapabilityError(
-                    f"scope {item.scope.kind!r} is not available with {identity.id} on {self.info.backend}.",
+                    f"scope {item.scope.kind!r} is not available with {self.info.id} on {self.info.backend}.",
                     hint=f"Available: {', '.join(sorted(can.scopes))}.",
                 )
-            item.vector.check_model(identity)
+            item.vector.check_model(self.identity)
+        if isinstance(request, Request) and request.capture and not can.capture:
+            raise CapabilityError(f"the {self.info.backend} backend cannot capture activations.")
         if isinstance(request, Request) and request.schema is not None and not can.schema_constrained:
             raise CapabilityError(f"the {self.info.backend} backend cannot hold an answer to a JSON schema.")

@@ -57,8 +57,8 @@ class ModelWrapper:
 
     @property
     def identity(self) -> ModelIdentity:
-        """What tells this model from others."""
-        return self.backend.info.identity
+        """What tells this model from others. Raises CapabilityError for a remote model, which is text only."""
+        return self.backend.identity
 
     @property
     def layers(self) -> tuple[int, ...]:
@@ -67,14 +67,7 @@ class ModelWrapper:
 
     def sampling(self, *, seed: int | None = None, max_new_tokens: int | None = None) -> Sampling:
         """The configured sampling. Without a seed, given or configured, a fresh one is drawn."""
-        settings = self.config.generation
-        chosen = settings.seed if seed is None else seed
-        return Sampling(
-            temperature=settings.temperature,
-            top_p=settings.top_p,
-            max_new_tokens=max_new_tokens or settings.max_new_tokens,
-            seed=int(np.random.SeedSequence().generate_state(1)[0]) if chosen is None else chosen,
-        )
+        return Sampling.configured(self.config.generation, seed=seed, max_new_tokens=max_new_tokens)
 
     def generate(self, prompt: str, system: str | None = None, *, sampling: Sampling | None = None) -> str:
         """The model's own answer."""

@@ -124,7 +124,7 @@ class DoseSearch:
     def search(self, vector: SteeringVector) -> list[Cell]:
         """Every candidate band at a few doses, then the best band at doses around its coherent limit."""
         settings = self._settings
-        bands = settings.bands or candidate_bands(vector.layers, self._backend.info.identity.num_layers)
+        bands = settings.bands or candidate_bands(vector.layers, self._backend.identity.num_layers)
         few = self._searching[: settings.coarse_questions]
         coarse = self._cells(vector, [(band, dose) for band in bands for dose in settings.coarse_doses], few, "bands")
         band, limit = best_band(coarse, settings.search_coherence)

@@ -118,7 +118,7 @@ def safety_axis(
             name=SAFETY_AXIS,
             kind="axis",
             description="From answers to unsafe prompts toward answers to safe prompts.",
-            model=backend.info.identity,
+            model=backend.identity,
             sign="+ is safe",
             source="safe and unsafe prompts",
             counts={"safe": len(groups[0].answers), "unsafe": len(groups[1].answers)},

@@ -54,6 +54,7 @@ class TransformersBackend(Backend):
     def info(self) -> ModelInfo:
         loaded = self.loaded
         return ModelInfo(
+            id=loaded.identity.id,
             identity=loaded.identity,
             backend="transformers",
             device=str(loaded.device),
