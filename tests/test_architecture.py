@@ -15,6 +15,7 @@ PACKAGE = Path(__file__).parent.parent / "src" / "persona_steering"
 # A module may import only from rooms above its own line, and from its own room.
 ROOMS = [
     {"errors"},
+    {"files"},
     {"config"},
     {"vectors"},
     {"interventions", "personas"},

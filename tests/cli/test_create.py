@@ -77,7 +77,7 @@ def test_no_disk_space_while_saving_leaves_no_vector(
             raise OSError(errno.ENOSPC, "No space left on device")
         replace(source, target)
 
-    monkeypatch.setattr("persona_steering.vectors.files.os.replace", fail)
+    monkeypatch.setattr("persona_steering.files.os.replace", fail)
     result = on_tiny(*SAGE)
     assert result.code == 9 and result.out == ""
     assert "the disk is full" in result.err and "hint: Free some space" in result.err

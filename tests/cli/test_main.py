@@ -18,7 +18,7 @@ from tests.cli.conftest import Cli
 
 import persona_steering
 from persona_steering import errors
-from persona_steering.cli.main import COMMANDS, root
+from persona_steering.cli.main import COMMANDS, GROUPS, root
 from persona_steering.errors import PersonaSteeringError
 
 SOURCE = str(Path(persona_steering.__file__).parents[1])
@@ -71,6 +71,11 @@ def test_root_help_lists_every_command_and_every_exit_code(cli: Cli) -> None:
         if isinstance(kind, type) and issubclass(kind, PersonaSteeringError)
     }
     assert {int(code) for code in re.findall(r"^ +(\d+)  \w", text, re.MULTILINE)} == codes | {0}
+
+
+def test_every_command_stands_in_one_group() -> None:
+    grouped = [name for names in GROUPS.values() for name in names if name in COMMANDS]
+    assert sorted(grouped) == sorted(COMMANDS)
 
 
 @pytest.mark.parametrize("name", COMMANDS)

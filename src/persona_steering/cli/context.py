@@ -282,6 +282,11 @@ def model_options(function: Function) -> Function:
     return _decorated(function, (*_MODEL, *_COMMON))
 
 
+def common_options(function: Function) -> Function:
+    """Options of commands that only need the settings."""
+    return _decorated(function, _COMMON)
+
+
 def store_options(function: Function) -> Function:
     """Options of commands that read the store only."""
     return _decorated(function, (_MODEL[0], *_COMMON, *_JSON))

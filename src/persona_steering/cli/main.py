@@ -18,6 +18,7 @@ from collections.abc import Sequence
 from typing import NoReturn
 
 import click
+from click.shell_completion import CompletionItem
 
 from persona_steering import errors
 from persona_steering.errors import (
@@ -46,6 +47,17 @@ COMMANDS: dict[str, tuple[str, str, str]] = {
     "list": ("personas", "list_", "Show the vectors there are."),
     "info": ("personas", "info", "Show what is known and measured about a vector."),
     "delete": ("personas", "delete", "Delete a persona or trait."),
+    "config": ("config", "config", "Show and change the settings."),
+}
+
+# The order and the headings of the help.
+GROUPS: dict[str, tuple[str, ...]] = {
+    "Start": ("quickstart", "init"),
+    "Make": ("create", "extract-axes", "datasets"),
+    "Use": ("generate", "compare", "chat"),
+    "Look after": ("list", "info", "load", "unload", "delete", "clear-personas"),
+    "Share": ("export", "import"),
+    "Set up": ("config", "doctor", "completion"),
 }
 
 SHORT_HELP = f"""\
@@ -75,7 +87,7 @@ class LazyGroup(click.Group):
     """A group that knows its commands' names and summaries, and imports a command when it is asked for."""
 
     def list_commands(self, ctx: click.Context) -> list[str]:
-        return list(COMMANDS)
+        return [name for names in command_groups().values() for name in names]
 
     def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
         if cmd_name not in COMMANDS:
@@ -84,9 +96,23 @@ class LazyGroup(click.Group):
         command: click.Command = getattr(importlib.import_module(f"persona_steering.cli.{module}"), attribute)
         return command
 
+    def format_options(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        self.format_commands(ctx, formatter)
+        click.Command.format_options(self, ctx, formatter)
+
     def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
-        with formatter.section("Commands"):
-            formatter.write_dl([(name, summary) for name, (_, _, summary) in COMMANDS.items()])
+        width = max(map(len, COMMANDS))
+        for title, names in command_groups().items():
+            with formatter.section(title):
+                formatter.write_dl([(name.ljust(width), COMMANDS[name][2]) for name in names])
+
+    def shell_complete(self, ctx: click.Context, incomplete: str) -> list[CompletionItem]:
+        commands = [
+            CompletionItem(name, help=COMMANDS[name][2])
+            for name in self.list_commands(ctx)
+            if name.startswith(incomplete)
+        ]
+        return commands + click.Command.shell_complete(self, ctx, incomplete)
 
     def resolve_command(
         self, ctx: click.Context, args: list[str]
@@ -95,6 +121,11 @@ class LazyGroup(click.Group):
         if name not in COMMANDS and not name.startswith("-") and not ctx.resilient_parsing:
             raise UsageError(f"unknown command {name!r}.", hint=f"{nearest(name, COMMANDS)} See {PROGRAM} --help.")
         return super().resolve_command(ctx, args)
+
+
+def command_groups() -> dict[str, list[str]]:
+    """The commands there are under their headings."""
+    return {title: found for title, names in GROUPS.items() if (found := [name for name in names if name in COMMANDS])}
 
 
 def _show_version(ctx: click.Context, parameter: click.Parameter, asked: bool) -> None:

@@ -1,0 +1,46 @@
+"""Whole files, all or nothing: nothing half-written is ever left behind."""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import os
+import secrets
+from pathlib import Path
+
+from persona_steering.errors import StorageError
+
+
+def write_atomically(path: Path, data: bytes) -> None:
+    """Replace a file by these bytes, or leave everything as it was. Makes the folder if need be.
+
+    Raises: StorageError when the disk is full or not writable.
+    """
+    # The same folder, because os.replace is atomic only within one file system.
+    temporary = path.parent / f".{path.name}.{os.getpid()}-{secrets.token_hex(4)}.tmp"
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with open(temporary, "xb") as file:
+            file.write(data)
+            file.flush()
+            os.fsync(file.fileno())
+        os.replace(temporary, path)
+    except OSError as exc:
+        raise storage_error(exc, path) from exc
+    finally:
+        with contextlib.suppress(OSError):
+            temporary.unlink(missing_ok=True)
+
+
+def storage_error(exc: OSError, path: Path) -> StorageError:
+    """An operating system's refusal to write, in words."""
+    if exc.errno in {errno.ENOSPC, errno.EDQUOT}:
+        return StorageError(
+            f"{path} was not written: the disk is full.", hint="Free some space, or choose another folder."
+        )
+    if exc.errno in {errno.EACCES, errno.EPERM, errno.EROFS}:
+        return StorageError(
+            f"{path} was not written: the folder is not writable.",
+            hint="Change its permissions, or choose another folder.",
+        )
+    return StorageError(f"{path} was not written: {exc.strerror or exc}.", hint="Choose another folder.")
