@@ -18,7 +18,7 @@ from typing import Annotated, Literal, Self
 import numpy as np
 from pydantic import BaseModel, ConfigDict, Field, JsonValue
 
-from persona_steering.config import GenerationConfig
+from persona_steering.config.schema import GenerationConfig
 from persona_steering.errors import CapabilityError, PromptError
 from persona_steering.interventions import Recipe
 from persona_steering.vectors.vector import ModelIdentity
