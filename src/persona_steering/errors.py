@@ -7,6 +7,7 @@
     ├── ConfigError                   3   a configuration file, key or value
     ├── NotFoundError                 4   an unknown persona, trait, archetype, vector or file
     ├── ServerError                   5   a server that cannot be reached or refuses
+    │   └── ServerRefusalError            one that answered, with a status that says no
     ├── ModelError                    6   a model that cannot be loaded or run
     │   ├── LayerDiscoveryError           the decoder blocks were not found, or failed their check
     │   ├── DeviceError                   a device that is not there
@@ -75,6 +76,16 @@ class ServerError(PersonaSteeringError):
     """A server that cannot be reached or refuses."""
 
     exit_code = 5
+
+
+class ServerRefusalError(ServerError):
+    """A server that answered, with a status that says no. `said` is its own reason; times are in seconds."""
+
+    def __init__(
+        self, message: str, *, status: int, said: str, retry_after: float | None = None, hint: str = ""
+    ) -> None:
+        super().__init__(message, hint=hint)
+        self.status, self.said, self.retry_after = status, said, retry_after
 
 
 class ModelError(PersonaSteeringError):

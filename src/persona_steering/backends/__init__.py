@@ -6,7 +6,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 from persona_steering.backends.base import Backend
-from persona_steering.errors import unknown
+from persona_steering.errors import UsageError, unknown
 
 
 def load(
@@ -20,7 +20,7 @@ def load(
     batch_size: int | None = None,
     cache: Path,
 ) -> Backend:
-    """Loads a model: `embedded`, `embedded:gemma3`, `hf:ORG/MODEL`, a hub id, or a folder.
+    """Loads a model: `embedded`, `embedded:gemma3`, `hf:ORG/MODEL`, a hub id, a folder, or `openai:URL#MODEL`.
 
     Raises NotFoundError for an unknown scheme, and what the backend's loading raises.
     """
@@ -68,4 +68,25 @@ def _transformers(
     return TransformersBackend(loaded, batch_size=batch_size)
 
 
-BACKENDS: dict[str, Callable[..., Backend]] = {"embedded": _transformers, "hf": _transformers}
+def _openai(
+    name: str,
+    *,
+    device: str,
+    dtype: str,
+    quantization: str | None,
+    revision: str | None,
+    trust_remote_code: bool,
+    batch_size: int | None,
+    cache: Path,
+) -> Backend:
+    from persona_steering.backends.openai import connect
+
+    local = {"device": device != "auto", "dtype": dtype != "auto", "quantization": quantization, "revision": revision}
+    if given := [option for option, value in local.items() if value]:
+        raise UsageError(
+            f"{' and '.join(given)} cannot be chosen for the remote model {name!r}.", hint="Its server decides."
+        )
+    return connect(name)
+
+
+BACKENDS: dict[str, Callable[..., Backend]] = {"embedded": _transformers, "hf": _transformers, "openai": _openai}
