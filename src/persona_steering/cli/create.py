@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 @click.argument("name")
 @click.option("--from-archetype", "archetype", metavar="A", help="A persona that ships with the package.")
 @click.option("--prompts", type=click.Path(path_type=Path), metavar="FILE", help="System prompts: toml, json, txt.")
-@click.option("--trait", metavar="WORD", help="A trait: one adjective.")
+@click.option("--trait", metavar="WORD", help="A trait: one adjective, or a trait file: toml, json.")
 @click.option("--opposite", metavar="WORD", help="The trait's opposite.  [default: its absence]")
 @effort_options
 @json_option
@@ -55,7 +55,7 @@ def read_subject(
     name: str, *, archetype: str | None, prompts: Path | None, trait: str | None, opposite: str | None
 ) -> Persona | Trait:
     """The persona or trait that exactly one source describes, called `name`. Raises UsageError or NotFoundError."""
-    from persona_steering.personas import load_archetype, load_prompts, trait_from_word
+    from persona_steering.personas import find_trait, load_archetype, load_prompts
     from persona_steering.vectors import check_name
 
     check_name(name)
@@ -72,7 +72,7 @@ def read_subject(
     elif prompts is not None:
         subject = load_prompts(prompts)
     else:
-        subject = trait_from_word(str(trait), opposite)
+        subject = find_trait(str(trait), opposite)
     return subject.model_copy(update={"name": name})
 
 

@@ -10,7 +10,16 @@ from persona_steering.personas.questions import (
     load_questions,
     load_safety_prompts,
 )
-from persona_steering.personas.trait import InstructionPair, Trait, load_trait, trait_from_word
+from persona_steering.personas.trait import (
+    InstructionPair,
+    Trait,
+    find_trait,
+    list_traits,
+    load_library_trait,
+    load_trait,
+    save_trait,
+    trait_from_word,
+)
 
 __all__ = [
     "InstructionPair",
@@ -19,11 +28,15 @@ __all__ = [
     "SafetyKind",
     "SafetyPrompt",
     "Trait",
+    "find_trait",
     "list_archetypes",
+    "list_traits",
     "load_archetype",
+    "load_library_trait",
     "load_prompts",
     "load_questions",
     "load_safety_prompts",
     "load_trait",
+    "save_trait",
     "trait_from_word",
 ]

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import re
+import tomllib
 from collections.abc import Mapping
 from importlib import resources
 from importlib.resources.abc import Traversable
@@ -11,7 +13,7 @@ from typing import Any, TypeVar
 
 from pydantic import BaseModel, ValidationError
 
-from persona_steering.errors import NotFoundError, UsageError, nearest
+from persona_steering.errors import NotFoundError, UsageError, nearest, unknown
 
 _Model = TypeVar("_Model", bound=BaseModel)
 
@@ -21,6 +23,25 @@ MAX_BYTES = 8 * 1024 * 1024
 def library(folder: str) -> Traversable:
     """A folder of the library that ships with the package."""
     return resources.files("persona_steering.personas").joinpath("library", folder)
+
+
+def library_names(folder: str) -> tuple[str, ...]:
+    """The names of the TOML files in a folder of the library, sorted."""
+    files = (entry.name for entry in library(folder).iterdir())
+    return tuple(sorted(name.removesuffix(".toml") for name in files if name.endswith(".toml")))
+
+
+def load_shipped(schema: type[_Model], folder: str, name: str, *, kind: str) -> _Model:
+    """One TOML file of the library; its source is "kind:name". Hyphens and spaces may stand for underscores.
+
+    Raises: NotFoundError with the nearest names.
+    """
+    stem, names = re.sub(r"[ -]", "_", name.strip().lower()), library_names(folder)
+    if stem not in names:
+        raise unknown(kind, name, names)
+    where = f"{stem}.toml"
+    text = library(folder).joinpath(where).read_text(encoding="utf-8")
+    return parse_named(schema, parse_toml(text, where), stem, f"{kind}:{stem}", where=where)
 
 
 def read_text(path: Path) -> str:
@@ -61,6 +82,26 @@ def parse_json(text: str, where: str) -> Any:
     except (json.JSONDecodeError, RecursionError) as exc:
         reason = f"{exc.msg} at line {exc.lineno}" if isinstance(exc, json.JSONDecodeError) else "nested too deeply"
         raise UsageError(f"{where} is not valid JSON: {reason}.", hint="Correct the file at that place.") from exc
+
+
+def parse_toml(text: str, where: str) -> dict[str, Any]:
+    """A TOML table. Raises: UsageError if the text is not TOML."""
+    try:
+        return tomllib.loads(text)
+    except tomllib.TOMLDecodeError as exc:
+        raise UsageError(f"{where} is not valid TOML: {exc}.", hint="Correct the file at that place.") from exc
+
+
+def parse_named(schema: type[_Model], data: object, name: str, source: str, *, where: str) -> _Model:
+    """As `parse_model`, for a schema with a name (`name` unless the data give one) and a source, which is filled in.
+
+    Raises: UsageError with the place, the key and the reason.
+    """
+    if isinstance(data, Mapping):
+        if "source" in data:
+            raise UsageError(f"{where} has the key 'source', which is filled in on loading.", hint="Remove the key.")
+        data = {"name": name, **data, "source": source}
+    return parse_model(schema, data, where)
 
 
 def parse_model(schema: type[_Model], data: object, where: str) -> _Model:

@@ -3,15 +3,23 @@
 from __future__ import annotations
 
 import re
-import tomllib
 from functools import cache
 from pathlib import Path
 from typing import Annotated, Any
 
 from pydantic import BaseModel, ConfigDict, Field, StringConstraints, field_validator
 
-from persona_steering.errors import UsageError, unknown
-from persona_steering.personas._files import library, parse_json, parse_lines, parse_model, read_text
+from persona_steering.errors import UsageError
+from persona_steering.personas._files import (
+    library_names,
+    load_shipped,
+    parse_json,
+    parse_lines,
+    parse_model,
+    parse_named,
+    parse_toml,
+    read_text,
+)
 from persona_steering.vectors import check_name, suggest_name
 
 SystemPrompt = Annotated[str, StringConstraints(strip_whitespace=True, min_length=10, max_length=2000)]
@@ -75,8 +83,7 @@ class _RoleFile(BaseModel):
 @cache
 def list_archetypes() -> tuple[str, ...]:
     """The names of the personas that ship with the package, sorted."""
-    files = (entry.name for entry in library("archetypes").iterdir())
-    return tuple(sorted(name.removesuffix(".toml") for name in files if name.endswith(".toml")))
+    return library_names("archetypes")
 
 
 @cache
@@ -85,11 +92,7 @@ def load_archetype(name: str) -> Persona:
 
     Raises: NotFoundError with the nearest names.
     """
-    stem = re.sub(r"[ -]", "_", name.strip().lower())
-    if stem not in list_archetypes():
-        raise unknown("archetype", name, list_archetypes())
-    text = library("archetypes").joinpath(f"{stem}.toml").read_text(encoding="utf-8")
-    return _from_mapping(_parse_toml(text, f"{stem}.toml"), stem, f"archetype:{stem}", where=f"{stem}.toml")
+    return load_shipped(Persona, "archetypes", name, kind="archetype")
 
 
 def load_prompts(path: str | Path) -> Persona:
@@ -107,7 +110,7 @@ def load_prompts(path: str | Path) -> Persona:
     where, suffix = file.name, file.suffix.lower()
     data: Any
     if suffix == ".toml":
-        data = _parse_toml(text, where)
+        data = parse_toml(text, where)
     elif suffix == ".json":
         data = _persona_keys(parse_json(text, where), where)
     elif suffix == ".jsonl":
@@ -121,7 +124,7 @@ def load_prompts(path: str | Path) -> Persona:
         )
     if isinstance(data, dict) and "system_prompts" in data and not data["system_prompts"]:
         raise UsageError(f"{where!r} holds no prompts.", hint="Write at least one prompt of 10 to 2000 characters.")
-    return _from_mapping(data, suggest_name(file.stem), f"prompts:{file.name}", where=where)
+    return parse_named(Persona, data, suggest_name(file.stem), f"prompts:{file.name}", where=where)
 
 
 def _persona_keys(data: Any, where: str) -> Any:
@@ -132,18 +135,3 @@ def _persona_keys(data: Any, where: str) -> Any:
         role = parse_model(_RoleFile, data, where)
         return {"system_prompts": [entry.pos for entry in role.instruction]}
     return data
-
-
-def _from_mapping(data: Any, name: str, source: str, *, where: str) -> Persona:
-    if isinstance(data, dict):
-        if "source" in data:
-            raise UsageError(f"{where} has the key 'source', which is filled in on loading.", hint="Remove the key.")
-        data = {"name": name, **data, "source": source}
-    return parse_model(Persona, data, where)
-
-
-def _parse_toml(text: str, where: str) -> dict[str, Any]:
-    try:
-        return tomllib.loads(text)
-    except tomllib.TOMLDecodeError as exc:
-        raise UsageError(f"{where} is not valid TOML: {exc}.", hint="Correct the file at that place.") from exc
