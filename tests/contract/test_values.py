@@ -218,6 +218,17 @@ def test_a_floor_on_an_axis_is_a_ceiling_on_the_negated_axis(llama: Transformers
         assert np.array_equal(first.mean[layer], second.mean[layer])
 
 
+def test_a_rendered_prompt_is_the_prompt_of_the_messages_it_was_made_of(llama: TransformersBackend) -> None:
+    messages = conversation(PROMPTS[0], "Be brief.")
+    rendered = llama.loaded.encoder.render(messages)
+    texts = [Text(messages, ANSWERS[0]), Text((), ANSWERS[0], rendered=rendered)]
+    given, made = llama.capture(texts)
+    for layer in range(4):
+        assert np.array_equal(given.mean[layer], made.mean[layer])
+        assert np.array_equal(given.prompt_last[layer], made.prompt_last[layer])
+    assert np.array_equal(*(scores.logprobs for scores in llama.score(texts)))
+
+
 @pytest.fixture(scope="module")
 def thinker(tmp_path_factory: pytest.TempPathFactory) -> TransformersBackend:
     """A model whose vocabulary has thinking marks."""

@@ -81,11 +81,16 @@ class Request:
 
 @dataclass(frozen=True, slots=True)
 class Text:
-    """A given answer to a conversation, for teacher forcing."""
+    """A given answer to a conversation, for teacher forcing.
+
+    `rendered` stands in for the messages where the prompt is at hand only as text that the model's own chat
+    template has made of them, as in the files of the persona-vectors pipeline.
+    """
 
     messages: tuple[Message, ...]
     response: str
     recipe: Recipe = field(default_factory=Recipe)
+    rendered: str = ""
 
 
 @dataclass(frozen=True, slots=True)

@@ -36,8 +36,10 @@ class EncodedText:
 
 def encode_text(loaded: LoadedModel, text: Text) -> EncodedText:
     """Raises PromptError when the prompt or answer is empty, or both together exceed the context."""
-    response = loaded.encoder.encode_response(text.response)
-    return EncodedText(text, loaded.encoder.encode(text.messages, room=len(response)), response)
+    encoder = loaded.encoder
+    response = encoder.encode_response(text.response)
+    prompt = text.rendered or encoder.render(text.messages)
+    return EncodedText(text, encoder.encode_rendered(prompt, room=len(response)), response)
 
 
 def thinking_flags(loaded: LoadedModel, item: EncodedText) -> np.ndarray:

@@ -31,7 +31,10 @@ class PromptEncoder:
 
     def encode(self, messages: Sequence[Message], *, room: int = 1) -> list[int]:
         """Token ids up to where the answer begins. Raises PromptError when fewer than `room` tokens remain."""
-        text = self.render(messages)
+        return self.encode_rendered(self.render(messages), room=room)
+
+    def encode_rendered(self, text: str, *, room: int = 1) -> list[int]:
+        """Token ids of a prompt that `render`, or the model's chat template elsewhere, has written as text."""
         ids: list[int] = self.tokenizer(text, add_special_tokens=not self.has_template)["input_ids"]
         if len(ids) + room > self.context_length:
             raise PromptError(
