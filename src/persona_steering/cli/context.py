@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from persona_steering.backends.wrapper import ModelWrapper
     from persona_steering.config import Config
     from persona_steering.engine.create import Effort
-    from persona_steering.engine.steering import SteeringEngine
+    from persona_steering.engine.service import SteeringService
     from persona_steering.interventions.recipe import Blend
     from persona_steering.personas.manager import PersonaManager
     from persona_steering.vectors import ModelIdentity, StoredVector
@@ -87,11 +87,29 @@ class Session:
         return EFFORTS[self.effort_name]
 
     @cached_property
-    def engine(self) -> SteeringEngine:
-        """The engine on the loaded model."""
+    def service(self) -> SteeringService:
+        """Where answers come from. The one place that chooses it: the model is loaded into this process.
+
+        A running server's service would be chosen here, before `model` is touched.
+        """
+        from persona_steering.engine.service import LocalService
         from persona_steering.engine.steering import SteeringEngine
 
-        return SteeringEngine(self.model, self.manager, self.config)
+        return LocalService(SteeringEngine(self.model, self.manager, self.config))
+
+    def nested(self) -> Session:
+        """A session for a command that runs inside this one's: same settings, same loaded model and vectors."""
+        inner = Session(dict(self.settings), self.assignments, self.config_path, quiet=self.quiet)
+        inner.model, inner.manager = self.model, self.manager
+        return inner
+
+    def check_model_of(self, outer: Session) -> None:
+        """Raises UsageError when a nested command asks for another model or other folders than it was given."""
+        if (self.config.model, self.config.paths) != (outer.config.model, outer.config.paths):
+            raise UsageError(
+                "the model and the folders cannot be changed here.",
+                hint=f"Leave them out: {outer.config.model.name!r} is loaded.",
+            )
 
     def blend(self) -> Blend:
         """What to steer with: of --persona and --strength, or of --blend. Raises RecipeError or UsageError.
@@ -111,7 +129,7 @@ class Session:
             blend = {check_name(self.persona): default if self.strength is None else parse_strength(self.strength)}
         elif self.blend_text is not None:
             blend = parse_blend(self.blend_text, default=default)
-        self._check_names(list(blend))
+        self.check_names(list(blend))
         return blend
 
     def stored_model(self) -> ModelIdentity | None:
@@ -125,7 +143,8 @@ class Session:
         """Every vector in the store, of all models."""
         return self.manager.store.list()
 
-    def _check_names(self, names: list[str]) -> None:
+    def check_names(self, names: list[str]) -> None:
+        """Raises NotFoundError for a name that no vector has, before a model is loaded."""
         model = self.stored_model() if names else None
         if model is not None:
             self.manager.bind(model)
@@ -248,10 +267,12 @@ _MODEL = (
         help="Load the weights in fewer bits.",
     ),
 )
-_ANSWER = (
+_BLEND = (
     _option("--persona", to="persona", metavar="NAME", help="A persona or trait."),
     _option("--strength", to="strength", metavar="X", help="-2 to 2; 1.0 is the strongest dose measured coherent."),
     _option("--blend", to="blend_text", metavar="A:0.5,B:-0.3", help="Several at once, each with its strength."),
+)
+_SAMPLING = (
     click.option(
         "--no-safety",
         is_flag=True,
@@ -293,8 +314,13 @@ def store_options(function: Function) -> Function:
 
 
 def answer_options(function: Function) -> Function:
-    """Options that say how to answer. They come before `model_options`."""
-    return _decorated(function, _ANSWER)
+    """Options that say what steers and how to answer. They come before `model_options`."""
+    return _decorated(function, (*_BLEND, *_SAMPLING))
+
+
+def sampling_options(function: Function) -> Function:
+    """Options that say how to answer, for a command that is told otherwise what steers."""
+    return _decorated(function, _SAMPLING)
 
 
 def effort_options(function: Function) -> Function:

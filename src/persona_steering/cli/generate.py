@@ -12,7 +12,7 @@ from persona_steering.errors import CancelledError, PromptError
 
 if TYPE_CHECKING:
     from persona_steering.backends.base import Completion, Sampling
-    from persona_steering.engine.steering import Steering
+    from persona_steering.engine.service import Plan
 
 MAX_PROMPT = 10_000_000  # characters; more than any context holds
 
@@ -52,55 +52,58 @@ def read_stdin() -> str:
 
 def answer_once(session: Session, prompt: str) -> None:
     """Answers one prompt as the session says. After Ctrl-C the exit code is that of CancelledError."""
-    from persona_steering.backends.base import conversation
+    from persona_steering.backends.base import Sampling, conversation
     from persona_steering.cli.interrupts import stoppable
-    from persona_steering.cli.render import stream_answer, warn
+    from persona_steering.cli.render import emit_json, note, stream_answer, warn
 
     messages = conversation(prompt, session.system)
     blend = session.blend()
-    steering, sampling = session.engine.steering(blend), session.model.sampling()
-    for text in steering.warnings:
+    plan, sampling = session.service.plan(blend), Sampling.configured(session.config.generation)
+    for text in plan.warnings:
         warn(text)
     with stoppable() as stopped:
-        pieces = session.engine.stream(messages, steering, sampling=sampling, cancelled=stopped)
+        pieces = session.service.stream(messages, plan, sampling=sampling, cancelled=stopped)
         done = stream_answer(pieces, write=not session.as_json)
-    show_answer(session, done, steering, sampling)
+    if session.as_json:
+        emit_json(answer_json(done, plan) | setting_json(session, sampling))
+    else:
+        note(" · ".join([plan.describe(), *outcome(done, sampling)]), quiet=session.quiet)
     if done.finish_reason == "cancelled":
         click.get_current_context().exit(CancelledError.exit_code)
 
 
-def show_answer(session: Session, done: Completion, steering: Steering, sampling: Sampling) -> None:
-    """What was applied: everything with --json, else a note."""
-    from persona_steering.cli.render import emit_json, note
-
-    if session.as_json:
-        emit_json(
-            {
-                "text": done.text,
-                "finish_reason": done.finish_reason,
-                "tokens": len(done.token_ids),
-                "prompt_tokens": done.prompt_tokens,
-                "blend": dict(steering.blend),
-                "safety": steering.safety,
-                "recipe": steering.recipe.to_list(),
-                "recipe_hash": done.recipe_hash,
-                "warnings": list(steering.warnings),
-                "caps_engaged": done.caps_engaged,
-                "sampling": sampling.model_dump(mode="json"),
-                "model": session.model.identity.model_dump(mode="json"),
-            }
-        )
-    else:
-        note(applied(done, steering, sampling), quiet=session.quiet)
+def answer_json(done: Completion, plan: Plan) -> dict[str, object]:
+    """An answer and what was applied, for scripts."""
+    return {
+        "text": done.text,
+        "finish_reason": done.finish_reason,
+        "tokens": len(done.token_ids),
+        "prompt_tokens": done.prompt_tokens,
+        "blend": dict(plan.blend),
+        "safety": plan.safety,
+        "recipe": plan.recipe,
+        "recipe_hash": done.recipe_hash,
+        "warnings": list(plan.warnings),
+        "caps_engaged": done.caps_engaged,
+    }
 
 
-def applied(done: Completion, steering: Steering, sampling: Sampling) -> str:
-    """One line: what steered, how long the answer is and why it ended."""
-    parts = [steering.describe(), f"{len(done.token_ids)} tokens", f"seed {sampling.seed}"]
+def setting_json(session: Session, sampling: Sampling) -> dict[str, object]:
+    """What else is needed to have the same answer again."""
+    identity = session.service.model.identity
+    return {
+        "sampling": sampling.model_dump(mode="json"),
+        "model": None if identity is None else identity.model_dump(mode="json"),
+    }
+
+
+def outcome(done: Completion, sampling: Sampling) -> list[str]:
+    """How long an answer is, its seed, what bounds did and why it ended; for people."""
+    parts = [f"{len(done.token_ids)} tokens", f"seed {sampling.seed}"]
     if done.caps_engaged:
         parts.append(f"safety floor engaged {done.caps_engaged} times")
     if done.finish_reason == "length":
-        parts.append("cut off by --max-new-tokens")
+        parts.append("cut off at max_new_tokens")
     elif done.finish_reason == "cancelled":
         parts.append("stopped")
-    return " · ".join(parts)
+    return parts

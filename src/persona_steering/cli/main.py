@@ -43,6 +43,7 @@ COMMANDS: dict[str, tuple[str, str, str]] = {
     "create": ("create", "create", "Make a persona or trait vector, and measure what it does."),
     "extract-axes": ("axes", "extract_axes", "Make the assistant axis and the safety axis of a model."),
     "generate": ("generate", "generate", "Answer one prompt, steered or not."),
+    "compare": ("compare", "compare", "Answer one prompt several ways, side by side."),
     "chat": ("chat", "chat", "Talk with the model, steered or not."),
     "list": ("personas", "list_", "Show the vectors there are."),
     "info": ("personas", "info", "Show what is known and measured about a vector."),
@@ -211,14 +212,9 @@ def translated(error: BaseException) -> PersonaSteeringError:
 
 def _report(error: PersonaSteeringError, *, as_json: bool) -> int:
     """Says what happened on stderr, with --json also as an object on stdout. Returns the exit code."""
-    from rich.text import Text
+    from persona_steering.cli.render import emit_json, show_error
 
-    from persona_steering.cli.render import emit_json, err
-
-    console = err()
-    console.print(Text.assemble(("error: ", "bold red"), error.message), soft_wrap=True)
-    if error.hint:
-        console.print(Text.assemble(("hint: ", "bold"), error.hint), soft_wrap=True)
+    show_error(error)
     if as_json:
         body = {
             "type": type(error).__name__,

@@ -17,9 +17,10 @@ from rich.text import Text
 
 if TYPE_CHECKING:
     from persona_steering.backends.base import Completion
+    from persona_steering.errors import PersonaSteeringError
     from persona_steering.vectors import Calibration, Interval
 
-SIDE_BY_SIDE = 90  # columns from which two answers stand beside each other
+SIDE_BY_SIDE = 100  # columns from which two answers stand beside each other
 
 STATUS_STYLES = {
     "ready": "green",
@@ -129,9 +130,21 @@ def side_by_side(question: str, lanes: Sequence[tuple[str, str]]) -> None:
     if not sys.stdout.isatty():
         _plain([(question, ""), *((f"[{title}]", " ".join(text.split())) for title, text in lanes), ("", "")])
         return
+    out().print(Text(question, style="bold"))
+    _panels(lanes)
+
+
+def show_lanes(lanes: Sequence[tuple[str, str]]) -> None:
+    """Answers as (title, text) on stdout, beside each other where there is room; whole paragraphs in a pipe."""
+    if sys.stdout.isatty():
+        _panels(lanes)
+        return
+    sys.stdout.write("\n\n".join(f"[{title}]\n{text}" for title, text in lanes) + "\n")
+
+
+def _panels(lanes: Sequence[tuple[str, str]]) -> None:
     console = out()
     panels = [Panel(Text(printable(text)), title=Text(title), title_align="left") for title, text in lanes]
-    console.print(Text(question, style="bold"))
     if console.width < SIDE_BY_SIDE:
         console.print(*panels, sep="\n")
         return
@@ -140,6 +153,27 @@ def side_by_side(question: str, lanes: Sequence[tuple[str, str]]) -> None:
         grid.add_column(ratio=1)
     grid.add_row(*panels)
     console.print(grid)
+
+
+def lines(rows: Sequence[tuple[str, str]], *, title: str = "") -> None:
+    """Names and their meanings below a title, on stderr."""
+    grid = Table.grid(padding=(0, 2))
+    grid.add_column(no_wrap=True)
+    grid.add_column(style="dim", overflow="fold")
+    for name, meaning in rows:
+        grid.add_row(Text(f"  {name}"), Text(printable(meaning)))
+    console = err()
+    if title:
+        console.print(Text(title, style="bold"))
+    console.print(grid)
+
+
+def show_error(error: PersonaSteeringError) -> None:
+    """What went wrong, and what to do, on stderr."""
+    console = err()
+    console.print(Text.assemble(("error: ", "bold red"), error.message), soft_wrap=True)
+    if error.hint:
+        console.print(Text.assemble(("hint: ", "bold"), error.hint), soft_wrap=True)
 
 
 def calibration_rows(calibration: Calibration) -> dict[str, str]:
