@@ -6,7 +6,9 @@ import contextlib
 import errno
 import os
 import secrets
+from collections.abc import Iterator
 from pathlib import Path
+from typing import BinaryIO
 
 from persona_steering.errors import StorageError
 
@@ -16,12 +18,23 @@ def write_atomically(path: Path, data: bytes) -> None:
 
     Raises: StorageError when the disk is full or not writable.
     """
+    with atomic_writer(path) as file:
+        file.write(data)
+
+
+@contextlib.contextmanager
+def atomic_writer(path: Path) -> Iterator[BinaryIO]:
+    """What is written in the block replaces a file when the block ends well; else everything is left as it was.
+
+    For what is too large to be held at once. Makes the folder if need be.
+    Raises: StorageError when the disk is full or not writable.
+    """
     # The same folder, because os.replace is atomic only within one file system.
     temporary = path.parent / f".{path.name}.{os.getpid()}-{secrets.token_hex(4)}.tmp"
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         with open(temporary, "xb") as file:
-            file.write(data)
+            yield file
             file.flush()
             os.fsync(file.fileno())
         os.replace(temporary, path)

@@ -12,6 +12,7 @@ from persona_steering.config import Config, get_config
 from persona_steering.errors import ModelMismatchError, NotFoundError, UsageError, VectorError
 from persona_steering.personas.manager import PersonaManager
 from persona_steering.vectors import ModelIdentity, SteeringVector, replace_metadata
+from persona_steering.vectors.formats import persona_vectors_pt
 
 MODEL = ModelIdentity(id="tiny", fingerprint="a" * 16, num_layers=4, hidden_size=8)
 OTHER = ModelIdentity(id="other", fingerprint="b" * 16, num_layers=4, hidden_size=8)
@@ -100,3 +101,27 @@ def test_data_of_ones_own_becomes_a_persona(manager: PersonaManager) -> None:
         manager.create_from_data("mine", rows)
     with pytest.raises(VectorError, match="5 values where 8 are expected"):
         manager.create_from_data("wrong", rows[:, :5])
+
+
+def test_a_vector_is_found_by_its_name_or_by_its_file(manager: PersonaManager, tmp_path: Path) -> None:
+    manager.save(axis())
+    assert manager.find_vector("sage").metadata.kind == "persona"
+    assert manager.find_vector("safety").metadata.kind == "axis"
+    stored = manager.store.path("persona", "sage", MODEL)
+    assert np.array_equal(manager.find_vector(str(stored)).directions[2], manager.load("sage").directions[2])
+    published = tmp_path / "evil_response_avg_diff.pt"
+    persona_vectors_pt.write(published, manager.load("sage"))
+    found = manager.find_vector(str(published))
+    assert found.metadata.model == MODEL and found.layers == (0, 1, 2)
+
+
+def test_a_vector_that_is_nowhere_is_refused_as_what_it_was_asked_for(manager: PersonaManager, tmp_path: Path) -> None:
+    with pytest.raises(NotFoundError, match="Did you mean 'sage'"):
+        manager.find_vector("sgae")
+    with pytest.raises(UsageError, match="not a valid name"):
+        manager.find_vector("Sage")
+    with pytest.raises(NotFoundError, match="there is no file"):
+        manager.find_vector(str(tmp_path / "sage"))
+    manager.bind(OTHER)
+    with pytest.raises(ModelMismatchError):
+        manager.find_vector(str(manager.store.path("persona", "sage", MODEL)))

@@ -6,6 +6,7 @@ import os
 import pytest
 
 from persona_steering.errors import NotFoundError, StorageError
+from persona_steering.files import atomic_writer
 from persona_steering.vectors.files import read_bytes, write_atomically
 
 
@@ -45,6 +46,21 @@ def test_an_interrupted_write_leaves_no_temporary_file(tmp_path, monkeypatch):
     with pytest.raises(KeyboardInterrupt):
         write_atomically(tmp_path / "file", b"new")
     assert list(tmp_path.iterdir()) == []
+
+
+def test_a_file_written_in_parts_appears_when_the_last_part_is_written(tmp_path):
+    path = tmp_path / "file"
+    path.write_bytes(b"old")
+    with atomic_writer(path) as file:
+        file.write(b"first, ")
+        assert path.read_bytes() == b"old"
+        file.write(b"second")
+    assert path.read_bytes() == b"first, second"
+    with pytest.raises(ValueError, match="broken off"), atomic_writer(path) as file:
+        file.write(b"half")
+        raise ValueError("broken off")
+    assert path.read_bytes() == b"first, second"
+    assert [p.name for p in tmp_path.iterdir()] == ["file"]
 
 
 def test_a_folder_that_is_a_file_is_a_storage_error(tmp_path):

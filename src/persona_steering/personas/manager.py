@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from pathlib import Path
 
 import numpy as np
 
@@ -19,6 +20,7 @@ from persona_steering.vectors import (
     check_name,
     orthogonalize_persona,
 )
+from persona_steering.vectors.formats import read
 from persona_steering.vectors.metadata import SAFETY_AXIS
 
 STEERABLE: tuple[VectorKind, ...] = ("persona", "trait")
@@ -70,6 +72,21 @@ class PersonaManager:
         if name not in self._loaded:
             self._loaded[name] = self.store.load(self.kind_of(name), name, self.model)
         return self._loaded[name]
+
+    def find_vector(self, source: str) -> SteeringVector:
+        """Any vector of the model: by the name of a persona, trait or axis in the store, or by its file.
+
+        A source with an ending or a folder is a file; one that does not name its model is taken to be of this one.
+        Raises NotFoundError with the nearest names, UsageError, ModelMismatchError, VectorFileError.
+        """
+        file = Path(source)
+        if file.suffix or len(file.parts) > 1:
+            return read(file, model=self.model)
+        check_name(source)
+        steerable = any(self.store.exists(kind, source, self.model) for kind in STEERABLE)
+        if not steerable and self.store.exists("axis", source, self.model):
+            return self.store.load("axis", source, self.model)
+        return self.load(source)
 
     def unload(self, name: str) -> None:
         """Drops a vector from memory. Raises NotFoundError when it is not there."""
