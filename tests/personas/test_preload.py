@@ -28,7 +28,7 @@ def test_each_model_has_names_of_its_own(tmp_path: Path) -> None:
 def test_names_are_taken_off_all_or_none(tmp_path: Path) -> None:
     loaded = PreloadList(tmp_path)
     loaded.add(ONE, ["sage", "pirate"])
-    with pytest.raises(NotFoundError, match="'sagee'.*'sage'"):
+    with pytest.raises(NotFoundError, match=r"'sagee'.*'sage'"):
         loaded.remove(ONE, ["pirate", "sagee"])
     assert loaded.names(ONE) == ("pirate", "sage")
     assert loaded.remove(ONE, ["sage"]) == ("sage",)

@@ -11,6 +11,7 @@ import hashlib
 import json
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 
 from pydantic import BaseModel, ConfigDict, Field, JsonValue
 
@@ -94,8 +95,8 @@ class Creator:
         progress: ProgressCallback = no_progress,
         cancelled: Callable[[], bool] | None = None,
     ) -> None:
-        self._model, self._manager, self._config = model, manager, config
-        self._effort = effort or EFFORTS["standard"]
+        self.model, self.manager, self.config = model, manager, config
+        self.effort = effort or EFFORTS["standard"]
         self._progress, self._cancelled = progress, cancelled
         manager.bind(model.identity)
 
@@ -105,31 +106,34 @@ class Creator:
         With `reuse` an existing vector is returned as it is; without, a name in use raises UsageError. A vector
         that does not steer this model is stored too, marked weak with the reason.
         """
-        if subject.name in self._manager.list_available():
+        if subject.name in self.manager.list_available():
             if reuse:
-                return Created(self._manager.load(subject.name), reused=True)
+                return Created(self.manager.load(subject.name), reused=True)
             raise UsageError(
                 f"{subject.name!r} exists already for this model.",
                 hint=f"Delete it first (persona-steer delete {subject.name}), or choose another name.",
             )
-        settings = self._settings(subject)
+        settings = self.extraction_settings(subject)
         baseline = self._baseline(settings)
-        safety = self._manager.safety_axis() if self._manager.has_safety_axis() else self.extract_safety_axis()
+        safety = self.manager.safety_axis() if self.manager.has_safety_axis() else self.extract_safety_axis()
         run = self._run(subject.name, settings, subject.model_dump(mode="json"))
         extraction = self._extract(subject, settings, run, baseline)
         vector = self._calibrated(extraction.vector, subject, run, safety)
-        self._manager.save(vector)
+        self.manager.save(vector)
         self.refresh_assistant_axis()
         return Created(vector, reused=False)
 
+    def extract_baseline(self) -> None:
+        """Has the model answer without a system prompt, and stores the mean: the assistant baseline."""
+        self._baseline(self._base_settings())
+
     def extract_safety_axis(self) -> SteeringVector:
         """Extracts and stores the safety axis with its floors."""
-        count = self._effort.safety_prompts
-        safe, unsafe = ([item.prompt for item in load_safety_prompts(kind, count)] for kind in ("safe", "unsafe"))
+        safe, unsafe = self.safety_prompts()
         settings = self._base_settings()
         run = self._run("safety", settings, [*safe, *unsafe])
         axis = safety_axis(
-            self._model.backend,
+            self.model.backend,
             safe,
             unsafe,
             settings,
@@ -137,7 +141,7 @@ class Creator:
             progress=self._progress,
             cancelled=self._cancelled,
         )
-        self._manager.save(axis)
+        self.manager.save(axis)
         return axis
 
     def extract_assistant_axis(self) -> SteeringVector:
@@ -145,19 +149,46 @@ class Creator:
         settings = self._base_settings()
         baseline = self._baseline(settings)
         axis = assistant_axis(self._personas(), baseline, settings.layers)
-        self._manager.save(axis)
+        self.manager.save(axis)
         return axis
 
     def refresh_assistant_axis(self) -> SteeringVector | None:
         """The assistant axis of the present personas; None (and no stale axis kept) while there are too few."""
         if len(self._personas()) >= MIN_PERSONAS:
             return self.extract_assistant_axis()
-        if self._manager.store.exists("axis", "assistant", self._manager.model):
-            self._manager.store.delete("axis", "assistant", self._manager.model)
+        if self.manager.store.exists("axis", "assistant", self.manager.model):
+            self.manager.store.delete("axis", "assistant", self.manager.model)
         return None
 
+    def safety_prompts(self) -> tuple[list[str], list[str]]:
+        """The safe and the unsafe prompts behind the safety axis, as many as the effort says."""
+        count = self.effort.safety_prompts
+        safe, unsafe = ([item.prompt for item in load_safety_prompts(kind, count)] for kind in ("safe", "unsafe"))
+        return safe, unsafe
+
+    def extraction_settings(self, subject: Persona | Trait | None = None) -> ExtractionSettings:
+        """What is asked for an extraction; without a subject, for the baseline and the axes."""
+        settings = self._base_settings()
+        if isinstance(subject, Trait) and subject.questions:
+            return settings.model_copy(update={"questions": subject.questions})
+        return settings
+
+    def calibration_settings(self) -> CalibrationSettings:
+        """How a dose is searched."""
+        effort = self.effort
+        questions = [item.question for item in load_questions()[EXTRACTION_QUESTIONS:]]
+        return CalibrationSettings(
+            questions=tuple(questions[: effort.calibration_questions]),
+            search_questions=effort.search_questions,
+            coarse_questions=effort.coarse_questions,
+            coarse_doses=effort.coarse_doses,
+            search_coherence=effort.search_coherence,
+            controls=effort.controls,
+            seed=self.config.extraction.seed,
+        )
+
     def _extract(self, subject: Persona | Trait, settings: ExtractionSettings, run: Run, baseline: Group) -> Extraction:
-        backend, progress, cancelled = self._model.backend, self._progress, self._cancelled
+        backend, progress, cancelled = self.model.backend, self._progress, self._cancelled
         if isinstance(subject, Persona):
             return extract_persona(
                 backend, subject, settings, run=run, baseline=baseline, progress=progress, cancelled=cancelled
@@ -169,26 +200,14 @@ class Creator:
     def _calibrated(
         self, vector: SteeringVector, subject: Persona | Trait, run: Run, safety: SteeringVector
     ) -> SteeringVector:
-        effort = self._effort
-        questions = [item.question for item in load_questions()[EXTRACTION_QUESTIONS:]]
-        settings = CalibrationSettings(
-            questions=tuple(questions[: effort.calibration_questions]),
-            search_questions=effort.search_questions,
-            coarse_questions=effort.coarse_questions,
-            coarse_doses=effort.coarse_doses,
-            search_coherence=effort.search_coherence,
-            controls=effort.controls,
-            seed=self._config.extraction.seed,
-        )
-
         def ask(requests: Sequence[Request], phase: str) -> list[str]:
             answered = run.answers(
-                self._model.backend, requests, phase=phase, progress=self._progress, cancelled=self._cancelled
+                self.model.backend, requests, phase=phase, progress=self._progress, cancelled=self._cancelled
             )
             return [answer.text for answer in answered]
 
-        search = DoseSearch(self._model.backend, evoking_prompts(subject), settings, ask=ask)
-        floor = SteeringEngine(self._model, self._manager, self._config).safety_floor()
+        search = DoseSearch(self.model.backend, evoking_prompts(subject), self.calibration_settings(), ask=ask)
+        floor = SteeringEngine(self.model, self.manager, self.config).safety_floor()
         raw, safe = search.calibrate(vector, safe=orthogonalize_persona(vector, safety), floor=floor)
         if safe is not None:
             safe = safe.model_copy(update={"settings": {**safe.settings, "safety_axis": safety.digest}})
@@ -198,26 +217,20 @@ class Creator:
     def _baseline(self, settings: ExtractionSettings) -> Group:
         run = self._run("baseline", settings, None)
         group = extract_baseline(
-            self._model.backend, settings, run=run, progress=self._progress, cancelled=self._cancelled
+            self.model.backend, settings, run=run, progress=self._progress, cancelled=self._cancelled
         )
-        self._manager.save(baseline_vector(group, settings, self._model.identity))
+        self.manager.save(baseline_vector(group, settings, self.model.identity))
         return group
 
-    def _settings(self, subject: Persona | Trait) -> ExtractionSettings:
-        settings = self._base_settings()
-        if isinstance(subject, Trait) and subject.questions:
-            return settings.model_copy(update={"questions": subject.questions})
-        return settings
-
     def _base_settings(self) -> ExtractionSettings:
-        config, effort = self._config.extraction, self._effort
+        config, effort = self.config.extraction, self.effort
         count = effort.questions or config.num_questions
         if count > EXTRACTION_QUESTIONS:
             raise UsageError(
                 f"{count} questions were asked for, and {EXTRACTION_QUESTIONS} are there for extraction.",
                 hint="Set extraction.num_questions lower and extraction.num_samples_per_prompt higher.",
             )
-        layers = self._model.layers if config.target_layers == "auto" else tuple(config.target_layers)
+        layers = self.model.layers if config.target_layers == "auto" else tuple(config.target_layers)
         return ExtractionSettings(
             questions=tuple(item.question for item in load_questions(count)),
             prompts_per_question=effort.prompts_per_question,
@@ -229,11 +242,20 @@ class Creator:
         )
 
     def _personas(self) -> list[SteeringVector]:
-        names = [entry.name for entry in self._manager.entries() if entry.metadata and entry.metadata.kind == "persona"]
-        return [self._manager.load(name) for name in sorted(names)]
+        names = [entry.name for entry in self.manager.entries() if entry.metadata and entry.metadata.kind == "persona"]
+        return [self.manager.load(name) for name in sorted(names)]
+
+    def run_folder(self, name: str, settings: ExtractionSettings, subject: JsonValue) -> Path:
+        """Where the answers of a run are kept; nothing is created."""
+        return self._run_place(name, settings, subject)[0]
 
     def _run(self, name: str, settings: ExtractionSettings, subject: JsonValue) -> Run:
-        identity = self._model.identity
+        return Run(*self._run_place(name, settings, subject))
+
+    def _run_place(
+        self, name: str, settings: ExtractionSettings, subject: JsonValue
+    ) -> tuple[Path, dict[str, JsonValue]]:
+        identity = self.model.identity
         plan: dict[str, JsonValue] = {
             "name": name,
             "model": identity.model_dump(mode="json"),
@@ -241,7 +263,7 @@ class Creator:
             "subject": subject,
         }
         digest = hashlib.sha256(json.dumps(plan, sort_keys=True).encode()).hexdigest()[:8]
-        return Run(self._config.runs_dir / f"{name}-{digest}", plan)
+        return self.config.runs_dir / f"{name}-{digest}", plan
 
 
 def evoking_prompts(subject: Persona | Trait) -> tuple[str, ...]:

@@ -206,7 +206,17 @@ def answer(
     cancelled: Callable[[], bool] | None = None,
 ) -> Group:
     """Asks everything, capturing activations in the same pass. Answers that said nothing are dropped."""
-    requests = [
+    requests = requests_for(asked, settings, phase)
+    answers = run.answers(backend, requests, phase=phase, progress=progress, cancelled=cancelled)
+    spoken = [i for i, one in enumerate(answers) if one.mean is not None and one.text.strip()]
+    if not spoken:
+        raise QualityError("the model gave empty answers only.", hint="Try another model or longer answers.")
+    return Group(tuple(asked[i] for i in spoken), tuple(answers[i] for i in spoken), dropped=len(answers) - len(spoken))
+
+
+def requests_for(asked: Sequence[Prompted], settings: ExtractionSettings, phase: str) -> list[Request]:
+    """What the model is sent: each answer with a seed of its own, captured at the layers of the settings."""
+    return [
         Request(
             conversation(item.question, item.system_prompt),
             sampling=Sampling(
@@ -218,11 +228,6 @@ def answer(
         )
         for i, item in enumerate(asked)
     ]
-    answers = run.answers(backend, requests, phase=phase, progress=progress, cancelled=cancelled)
-    spoken = [i for i, one in enumerate(answers) if one.mean is not None and one.text.strip()]
-    if not spoken:
-        raise QualityError("the model gave empty answers only.", hint="Try another model or longer answers.")
-    return Group(tuple(asked[i] for i in spoken), tuple(answers[i] for i in spoken), dropped=len(answers) - len(spoken))
 
 
 def _filtered(backend: Backend, group: Group, name: str) -> Group:

@@ -75,7 +75,7 @@ class Run:
         progress(Progress(phase, 0, len(requests)))
         for number, start in enumerate(range(0, len(requests), BATCH)):
             part = requests[start : start + BATCH]
-            file = folder / f"{number:04d}.safetensors"
+            file = folder / _file_name(number)
             batch = _load(file, len(part))
             if batch is None:
                 batch = self._generate(backend, part, cancelled)
@@ -84,6 +84,13 @@ class Run:
             progress(Progress(phase, len(answered), len(requests), batch[-1].text))
         return answered
 
+    @staticmethod
+    def saved(folder: Path, requests: Sequence[Request], *, phase: str) -> int:
+        """How many answers to `requests` the run in `folder` has on disk already; it need not exist."""
+        phase_folder = folder / f"{phase}-{requests_digest(requests)}"
+        batches = sum((phase_folder / _file_name(i)).is_file() for i in range(-(-len(requests) // BATCH)))
+        return min(batches * BATCH, len(requests))
+
     def _generate(
         self, backend: Backend, part: Sequence[Request], cancelled: Callable[[], bool] | None
     ) -> list[Answered]:
@@ -91,6 +98,10 @@ class Run:
         if cancelled is not None and cancelled():
             raise CancelledError("stopped.", hint=f"The same command goes on from {self.folder}.")
         return [_answered(request, completion) for request, completion in zip(part, done, strict=True)]
+
+
+def _file_name(batch: int) -> str:
+    return f"{batch:04d}.safetensors"
 
 
 def requests_digest(requests: Sequence[Request]) -> str:
