@@ -86,3 +86,12 @@ def test_a_real_model_finds_its_prompted_answer_likelier_under_the_prompt(embedd
     assert plain is not None
     assert pirate.gain > 0.5 > plain.gain
     assert pirate.natural_logprob == max(pirate.base_logprob, pirate.prompted_logprob)
+
+
+def test_the_interval_of_more_values_than_are_drawn_at_once_is_that_of_a_normal_mean() -> None:
+    values = np.random.default_rng(0).normal(3, 2, 3000)
+    found = mean_interval(values.tolist())
+    half = 1.96 * 2 / np.sqrt(3000)
+    assert found.mean == pytest.approx(values.mean())
+    assert found.high - found.low == pytest.approx(2 * half, rel=0.1)
+    assert mean_interval(values.tolist()) == found

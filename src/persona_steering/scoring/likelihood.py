@@ -20,6 +20,7 @@ from persona_steering.vectors.metadata import Interval
 
 MIN_PROMPTED_GAIN = 0.1  # nats per token; the lower bound of the prompted effect must pass it to be divided by
 RESAMPLES = 2000
+DRAWS_AT_ONCE = 1_000_000
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,7 +73,10 @@ def score_answers(backend: Backend, answers: Sequence[tuple[Probe, str]]) -> lis
 def mean_interval(values: Sequence[float], *, seed: int = 0) -> Interval:
     """The mean of one value a question, with a 95 % bootstrap interval over questions."""
     array = np.asarray(values, np.float64)
-    means = array[_resample(len(array), seed)].mean(1)
+    rng = np.random.default_rng(seed)
+    size = max(1, DRAWS_AT_ONCE // len(array))  # resamples at a time: many values need not be drawn all at once
+    blocks = [(min(size, RESAMPLES - done), len(array)) for done in range(0, RESAMPLES, size)]
+    means = np.concatenate([array[rng.integers(0, len(array), block)].mean(1) for block in blocks])
     return _interval(float(array.mean()), means)
 
 
