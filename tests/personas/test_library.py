@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import re
 from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from itertools import combinations, product
 from statistics import mean
 
 import pytest
+from tests.personas.texts import FORBIDDEN, INTERROGATIVE, YES_NO, closest, sentences, words
 
 from persona_steering.personas import (
     Persona,
@@ -37,42 +38,6 @@ ARCHETYPES = (
     "trickster",
     "valley_girl",
 )
-
-FORBIDDEN = re.compile(r"\b(a\.?i\.?|artificial|assistants?|language models?|llms?|chat ?bots?|gpt)\b", re.IGNORECASE)
-
-
-def words(text: str) -> list[str]:
-    return re.findall(r"[a-z']+", text.lower())
-
-
-YES_NO = frozenset(
-    words("is are am was were do does did can could will would shall should has have had may might must")
-)
-
-INTERROGATIVE = frozenset(words("how what where which who why when"))
-
-FUNCTION_WORDS = frozenset(
-    words(
-        "a an the and or of to in on at for from with without by as is are be do does i me my you your it its"
-        " that this what how which where when why who best way help tell show give write explain describe"
-        " suggest create should can so"
-    )
-)
-
-
-def sentences(text: str) -> list[str]:
-    return [s for s in re.split(r"(?<=[.!?])['\")]*\s+", text.strip()) if s]
-
-
-def jaccard(first: str, second: str, *, content_only: bool = False) -> float:
-    a, b = set(words(first)), set(words(second))
-    if content_only:
-        a, b = a - FUNCTION_WORDS, b - FUNCTION_WORDS
-    return len(a & b) / max(len(a | b), 1)
-
-
-def closest(pairs: Iterable[tuple[str, str]], *, content_only: bool = False) -> tuple[float, str, str]:
-    return max((jaccard(a, b, content_only=content_only), a, b) for a, b in pairs)
 
 
 def questions() -> list[str]:
