@@ -10,6 +10,8 @@ import pytest
 from tests.cli.conftest import Cli, make_vector
 
 from persona_steering.engine import create
+from persona_steering.extraction.contrast import data_hash
+from persona_steering.personas import load_library_trait
 from persona_steering.vectors import ModelIdentity, VectorStore
 
 SAGE = ("create", "my-sage", "--from-archetype", "sage", "--quick")
@@ -67,6 +69,20 @@ def test_create_as_json_holds_the_measured_numbers(on_tiny: Cli, store: VectorSt
 
 
 @pytest.mark.usefixtures("little_effort")
+def test_a_trait_of_the_library_brings_its_own_pairs_and_questions(
+    on_tiny: Cli, store: VectorStore, tiny_model: ModelIdentity
+) -> None:
+    result = on_tiny("create", "clown", "--trait", "silly", "--quick")
+    assert result.code == 0, result.err
+    assert "trait:silly" in result.out
+    metadata = store.load("trait", "clown", tiny_model).metadata
+    shipped = load_library_trait("silly")
+    assert (metadata.source, metadata.opposite) == ("trait:silly", "serious")
+    assert metadata.system_prompts == tuple(pair.pos for pair in shipped.pairs)
+    assert metadata.data_hashes["questions"] == data_hash(shipped.questions)
+
+
+@pytest.mark.usefixtures("little_effort")
 def test_no_disk_space_while_saving_leaves_no_vector(
     on_tiny: Cli, store: VectorStore, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -94,6 +110,8 @@ def test_no_disk_space_while_saving_leaves_no_vector(
         (["x", "--prompts", "none.txt"], 4, "none.txt", "path"),
         (["x", "--prompts", "odd.doc"], 2, "odd.doc", ".toml"),
         (["x", "--trait", "42"], 2, "is not a word", "adjective"),
+        (["x", "--trait", "none.json"], 4, "none.json", "path"),
+        (["x", "--trait", "own.toml", "--opposite", "calm"], 2, "both sides", "Leave out"),
         (["x", "--trait", "calm", "--opposite", "calm"], 2, "the same word", "another"),
         (["Bad Name", "--trait", "calm"], 2, "not a valid name", "'bad-name'"),
         (["../x", "--trait", "calm"], 2, "not a valid name", "letters"),

@@ -19,8 +19,8 @@ if TYPE_CHECKING:
 @click.argument("name")
 @click.option("--from-archetype", "archetype", metavar="A", help="A persona that ships with the package.")
 @click.option("--prompts", type=click.Path(path_type=Path), metavar="FILE", help="System prompts: toml, json, txt.")
-@click.option("--trait", metavar="WORD", help="A trait: one adjective, or a trait file: toml, json.")
-@click.option("--opposite", metavar="WORD", help="The trait's opposite.  [default: its absence]")
+@click.option("--trait", metavar="WORD", help="A trait of the library, another adjective, or a file: toml, json.")
+@click.option("--opposite", metavar="WORD", help="The trait's opposite.  [default: the library's, else its absence]")
 @effort_options
 @json_option
 @model_options
@@ -39,6 +39,7 @@ def create(
     Examples:
       persona-steer create pirate --from-archetype pirate --quick
       persona-steer create wizard --prompts wizard.txt
+      persona-steer create silly --trait silly
       persona-steer create confident --trait confident --opposite insecure
     """
     subject = read_subject(name, archetype=archetype, prompts=prompts, trait=trait, opposite=opposite)
