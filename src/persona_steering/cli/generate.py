@@ -101,7 +101,7 @@ def outcome(done: Completion, sampling: Sampling) -> list[str]:
     """How long an answer is, its seed, what bounds did and why it ended; for people."""
     parts = [f"{len(done.token_ids)} tokens", f"seed {sampling.seed}"]
     if done.caps_engaged:
-        parts.append(f"safety floor engaged {done.caps_engaged} times")
+        parts.append(f"safety floor acted {done.caps_engaged} times")
     if done.finish_reason == "length":
         parts.append("cut off at max_new_tokens")
     elif done.finish_reason == "cancelled":

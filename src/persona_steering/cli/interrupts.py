@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import signal
+import sys
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -21,6 +22,28 @@ def stoppable() -> Iterator[Callable[[], bool]]:
 
     previous = signal.signal(signal.SIGINT, on_interrupt)
     try:
-        yield stopped.is_set
+        with _no_caret():
+            yield stopped.is_set
     finally:
         signal.signal(signal.SIGINT, previous)
+
+
+@contextmanager
+def _no_caret() -> Iterator[None]:
+    """Keeps a terminal from writing ^C into the answer."""
+    if not sys.stdin.isatty():
+        yield
+        return
+    try:
+        import termios
+
+        terminal = sys.stdin.fileno()
+    except (ImportError, OSError):  # no such modes here, or a terminal in name only
+        yield
+        return
+    before = termios.tcgetattr(terminal)
+    termios.tcsetattr(terminal, termios.TCSANOW, [*before[:3], before[3] & ~termios.ECHOCTL, *before[4:]])
+    try:
+        yield
+    finally:
+        termios.tcsetattr(terminal, termios.TCSANOW, before)

@@ -7,9 +7,10 @@ import json
 import sys
 import unicodedata
 from collections.abc import Iterator, Mapping, Sequence
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TextIO
 
 from rich import box
+from rich.cells import cell_len
 from rich.console import Console
 from rich.panel import Panel
 from rich.table import Table
@@ -74,16 +75,63 @@ def printable(text: str) -> str:
     return "".join(c for c in text if c in "\n\t" or unicodedata.category(c) != "Cc")
 
 
+class Wrapped:
+    """Text for a terminal, written as it arrives and broken between words.
+
+    A word is held back until it is known whether the line has room for it.
+    """
+
+    def __init__(self, stream: TextIO, width: int) -> None:
+        self._stream, self._width = stream, width
+        self._column = 0
+        self._space = self._word = ""
+
+    def write(self, text: str) -> None:
+        """Adds a piece, which may end within a word."""
+        for char in printable(text):
+            if char == "\n":
+                self.flush()
+                self._stream.write("\n")
+                self._column, self._space = 0, ""
+            elif char in " \t":
+                self._end_word()
+                self._space += char
+            else:
+                self._word += char
+                if cell_len(char) > 1 or cell_len(self._word) >= self._width:  # scripts without spaces
+                    self._end_word()
+        self._stream.flush()
+
+    def flush(self) -> None:
+        """Writes what was held back."""
+        self._end_word()
+        self._stream.flush()
+
+    def _end_word(self) -> None:
+        if not self._word:
+            return
+        length = cell_len(self._word)
+        if self._column and self._column + len(self._space) + length > self._width:
+            self._stream.write("\n")
+            self._column, self._space = 0, ""
+        self._stream.write(self._space + self._word)
+        self._column += len(self._space) + length
+        self._space = self._word = ""
+
+
 def stream_answer(pieces: Iterator[str | Completion], *, write: bool = True) -> Completion:
     """The Completion of a stream, whose text is written to stdout: on a terminal as it arrives."""
-    terminal = write and sys.stdout.isatty()
+    terminal = Wrapped(sys.stdout, out().width) if write and sys.stdout.isatty() else None
     done: Completion | None = None
-    for piece in pieces:
-        if not isinstance(piece, str):
-            done = piece
-        elif terminal:
-            sys.stdout.write(printable(piece))
-            sys.stdout.flush()
+    try:
+        for piece in pieces:
+            if not isinstance(piece, str):
+                done = piece
+            elif terminal is not None:
+                terminal.write(piece)
+    finally:
+        if terminal is not None:
+            terminal.flush()
     assert done is not None  # the contract of Backend.stream
     if write:
         sys.stdout.write("\n" if terminal else f"{done.text}\n")

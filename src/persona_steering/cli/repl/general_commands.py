@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from persona_steering.cli.render import lines
+from persona_steering.cli.render import err, lines
 from persona_steering.cli.repl.registry import Command, find
 
 if TYPE_CHECKING:
@@ -13,12 +13,9 @@ if TYPE_CHECKING:
     from persona_steering.cli.repl.state import Chat
 
 KEYS = (
-    ("Enter", "send"),
-    ("Alt-Enter, Ctrl-J", 'a new line; so does Enter within """ and """'),
-    ("Tab, Ctrl-R", "complete; search what was written before"),
-    ("Ctrl-G", "write in $EDITOR"),
-    ("Ctrl-C", "stop the answer and keep it; clear the line"),
-    ("Ctrl-D", "leave"),
+    'Enter sends · Alt-Enter or Ctrl-J begins a line, and so does Enter between two """ · Tab completes · '
+    "Ctrl-R searches · Ctrl-G opens $EDITOR · Ctrl-C stops an answer and keeps it, or clears the line · "
+    "Ctrl-D leaves · //text sends /text"
 )
 
 
@@ -30,9 +27,8 @@ def help_(chat: Chat, argument: str) -> None:
         command = find(COMMANDS, argument)
         lines([(command.usage, command.help), *([("", command.details)] if command.details else [])])
         return
-    lines([(command.usage, command.help) for command in COMMANDS.values()], title="Commands")
-    lines(KEYS, title="Keys")
-    lines([("//text", "sends /text")], title="Messages")
+    lines([(command.usage, command.help) for command in COMMANDS.values()])
+    err().print(KEYS, style="dim")
 
 
 def quit_(chat: Chat, argument: str) -> None:

@@ -48,7 +48,7 @@ class LineEditor:
         )
 
     def read(self) -> str:
-        return message_of(self._prompt.prompt([("class:prompt", self._chat.prompt)]))
+        return message_of(self._prompt.prompt([("", "\n"), ("class:prompt", self._chat.prompt)]))
 
 
 class PrivateHistory(FileHistory):

@@ -142,7 +142,7 @@ COMMANDS = (
     Command(
         "why",
         "",
-        "show what is applied: layers, dose, how often a bound acted",
+        "show what is applied, where and how strongly",
         why,
         details="A dose is the length of what is added, as a share of the hidden state's, summed over the layers.",
     ),

@@ -6,6 +6,7 @@ import time
 from typing import TYPE_CHECKING
 
 from persona_steering.backends.base import Completion, Message, Sampling
+from persona_steering.cli.generate import outcome
 from persona_steering.cli.interrupts import stoppable
 from persona_steering.cli.render import note, show_lanes, stream_answer, working
 from persona_steering.engine.conversation import Turn
@@ -38,19 +39,12 @@ def answer(chat: Chat, question: str, *, again: bool = False) -> None:
         return
     turn = _turn(chat, question, sampling, done, base)
     talk.replace_last(turn) if again else talk.add(turn)
-    note(summary(done, sampling), quiet=chat.session.quiet)
+    note(" · ".join(outcome(done, sampling)), quiet=chat.session.quiet)
 
 
 def compares(chat: Chat) -> bool:
     """Whether a turn is answered base and steered: only where something steers."""
     return chat.compare and bool(chat.plan.blend)
-
-
-def summary(done: Completion, sampling: Sampling) -> str:
-    """One line: how long the answer is, its seed and why it ended. What steered it stands in the prompt."""
-    from persona_steering.cli.generate import outcome
-
-    return " · ".join(outcome(done, sampling))
 
 
 def _streamed(chat: Chat, messages: tuple[Message, ...], sampling: Sampling) -> tuple[Completion | None, Completion]:

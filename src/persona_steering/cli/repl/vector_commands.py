@@ -96,9 +96,9 @@ COMMANDS = (
     Command(
         "create",
         "NAME …",
-        "make a persona: /create pirate --from-archetype pirate --quick",
+        "make a persona, and steer with it",
         create,
         _create_words,
-        details="The arguments are those of `persona-steer create`; /create --help shows them.",
+        details="For instance /create pirate --from-archetype pirate --quick. /create --help shows all arguments.",
     ),
 )
