@@ -111,20 +111,20 @@ class Conversation(BaseModel):
         """Reads a `.json` that `save` wrote. Raises NotFoundError or UsageError."""
         try:
             with open(path, "rb") as file:
-                data = file.read(MAX_FILE + 1)
-            if len(data) > MAX_FILE:
-                raise UsageError(f"{path} is longer than any conversation.", hint="Check the path.")
-            return cls.model_validate_json(data)
+                data = file.read(MAX_FILE)  # cut off, a longer one is refused below
         except FileNotFoundError as error:
             raise NotFoundError(f"there is no file {path}.", hint="Check the path.") from error
         except OSError as error:
             raise UsageError(f"{path} cannot be read: {error.strerror}.", hint="Check the path.") from error
+        try:
+            found = cls.model_validate_json(data)
         except ValidationError as error:
             first = error.errors(include_url=False)[0]
-            where = ".".join(map(str, first["loc"])) or "the file"
-            raise UsageError(
-                f"{path} is not a saved conversation: {where}: {first['msg']}.", hint="Save one with /save FILE.json."
-            ) from error
+            where = ".".join(map(str, first["loc"]))
+            raise _refused(path, f"{where}: {first['msg']}" if where else first["msg"]) from error
+        if "format" not in found.model_fields_set:
+            raise _refused(path, "it does not say that it is one")
+        return found
 
     def to_markdown(self) -> str:
         """The conversation to be read by people."""
@@ -138,6 +138,10 @@ class Conversation(BaseModel):
             mark = " (stopped)" if turn.stopped else ""
             parts.append(f"**{turn.steering}**{mark}\n\n{turn.answer}")
         return "\n\n".join(parts) + "\n"
+
+
+def _refused(path: Path, reason: str) -> UsageError:
+    return UsageError(f"{path} is not a saved conversation: {reason}.", hint="/save FILE.json writes one.")
 
 
 def _quoted(text: str) -> str:

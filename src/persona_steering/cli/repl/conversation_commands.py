@@ -108,7 +108,7 @@ COMMANDS = (
         _last,
     ),
     Command("new", "", "forget what was said, and nothing else", new),
-    Command("system", "[TEXT]", "set the system prompt; "none" removes it", system),
+    Command("system", "[TEXT]", 'set the system prompt; "none" removes it', system),
     Command(
         "save",
         "FILE",

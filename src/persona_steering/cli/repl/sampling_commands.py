@@ -52,7 +52,7 @@ def _random(chat: Chat, argument: str) -> Iterable[str]:
 
 
 COMMANDS = (
-    Command("seed", "N", "fix the seed; "random" frees it", seed, _random),
+    Command("seed", "N", 'fix the seed; "random" frees it', seed, _random),
     Command("set", "[KEY VALUE]", "show or change the sampling", set_, _settings, "For instance /set temperature 0.7."),
     Command(
         "compare",
