@@ -13,7 +13,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from types import TracebackType
-from typing import Annotated, Literal, Self
+from typing import Annotated, Literal, NamedTuple, Self
 
 import numpy as np
 from pydantic import BaseModel, ConfigDict, Field, JsonValue
@@ -98,7 +98,8 @@ class Activations:
     """Pooled residual-stream activations of one answer, after the recipe's interventions.
 
     `mean` and `prompt_mean`, `prompt_last` where asked, map a layer to float32 `[hidden]`; `norms` maps a layer
-    to the mean token norm. `tokens` is the number of response tokens behind the mean.
+    to the mean token norm. `tokens` is the number of response tokens behind the mean. With the ends, -1 stands for
+    what enters layer 0, and the number of layers for what leaves the final norm; neither is a layer's output.
     """
 
     mean: dict[int, np.ndarray]
@@ -135,6 +136,13 @@ class TokenScores:
     def mean(self) -> float:
         """Mean log-probability in nats per token."""
         return float(self.logprobs.mean(dtype=np.float64))
+
+
+class TokenChoice(NamedTuple):
+    """One token that may come next: its text, and its log-probability (natural log)."""
+
+    text: str
+    logprob: float
 
 
 class Capabilities(BaseModel):
@@ -226,12 +234,35 @@ class Backend(ABC):
         """Yields pieces of text as they are written, and the Completion last. The pieces join to its text."""
 
     @abstractmethod
-    def capture(self, texts: Sequence[Text], *, layers: Sequence[int] | None = None) -> list[Activations]:
-        """Teacher-forced pooled activations of given answers, in order, at `layers` (all when None)."""
+    def capture(
+        self, texts: Sequence[Text], *, layers: Sequence[int] | None = None, ends: bool = False
+    ) -> list[Activations]:
+        """Teacher-forced pooled activations of given answers, in order, at `layers` (all when None).
+
+        `ends` adds what lies before the first layer and behind the last (see Activations).
+        """
 
     @abstractmethod
     def score(self, texts: Sequence[Text]) -> list[TokenScores]:
         """Teacher-forced log-probabilities of given answers, in order."""
+
+    def next_tokens(self, texts: Sequence[Text], *, top: int) -> list[tuple[TokenChoice, ...]]:
+        """The `top` likeliest tokens after what is given of each answer, which may be nothing, likeliest first.
+
+        Raises CapabilityError where the backend cannot tell.
+        """
+        raise CapabilityError(
+            f"the {self.info.backend} backend does not tell how likely its next tokens are.", hint="Use a local model."
+        )
+
+    def render(self, messages: Sequence[Message]) -> str:
+        """The prompt as the text that the model reads, its special tokens written out.
+
+        Raises CapabilityError where only a server knows it, PromptError when there is none.
+        """
+        raise CapabilityError(
+            f"the {self.info.backend} backend does not tell how it writes a prompt.", hint="Use a local model."
+        )
 
     @abstractmethod
     def close(self) -> None:

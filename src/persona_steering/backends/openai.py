@@ -144,7 +144,9 @@ class OpenAIBackend(Backend):
         self.check(request)
         return self._pieces(request, cancelled)
 
-    def capture(self, texts: Sequence[Text], *, layers: Sequence[int] | None = None) -> list[Activations]:
+    def capture(
+        self, texts: Sequence[Text], *, layers: Sequence[int] | None = None, ends: bool = False
+    ) -> list[Activations]:
         raise CapabilityError("the openai backend cannot capture activations.", hint="Use a local model.")
 
     def score(self, texts: Sequence[Text]) -> list[TokenScores]:

@@ -12,9 +12,11 @@ from persona_steering.backends.base import (
     Backend,
     Capabilities,
     Completion,
+    Message,
     ModelInfo,
     Request,
     Text,
+    TokenChoice,
     TokenScores,
 )
 from persona_steering.backends.transformers.batching import CPU_TOKENS, auto_batch_size, run_in_batches, single_row
@@ -23,6 +25,7 @@ from persona_steering.backends.transformers.forcing import (
     EncodedText,
     capture_batch,
     encode_text,
+    next_token_batch,
     score_batch,
 )
 from persona_steering.backends.transformers.forward import Runner
@@ -107,9 +110,14 @@ class TransformersBackend(Backend):
         batch = DecodingBatch(self._runner, [self._job(0, request)], self._schemas)
         return self._pieces(batch, request, cancelled)
 
-    def capture(self, texts: Sequence[Text], *, layers: Sequence[int] | None = None) -> list[Activations]:
-        wanted = tuple(layers) if layers is not None else tuple(range(len(self.loaded.layers.blocks)))
+    def capture(
+        self, texts: Sequence[Text], *, layers: Sequence[int] | None = None, ends: bool = False
+    ) -> list[Activations]:
+        count = len(self.loaded.layers.blocks)
+        wanted = tuple(range(count)) if layers is None else tuple(layers)
         self._check_layers(wanted)
+        if ends:
+            wanted = (-1, *wanted, count)
         return run_in_batches(
             self._encode(texts),
             lambda batch: capture_batch(self._runner, batch, wanted),
@@ -124,6 +132,19 @@ class TransformersBackend(Backend):
             length=_by_prompt,
             batch_size=lambda waiting: self._size(max(map(_length, waiting))),
         )
+
+    def next_tokens(self, texts: Sequence[Text], *, top: int) -> list[tuple[TokenChoice, ...]]:
+        for text in texts:
+            self.check(text)
+        return run_in_batches(
+            [encode_text(self.loaded, text, may_be_empty=True) for text in texts],
+            lambda batch: next_token_batch(self._runner, batch, top),
+            length=_by_prompt,
+            batch_size=lambda waiting: self._size(max(map(_length, waiting))),
+        )
+
+    def render(self, messages: Sequence[Message]) -> str:
+        return self.loaded.encoder.render(messages)
 
     def close(self) -> None:
         if self._loaded is None:

@@ -13,7 +13,7 @@ from typing import Any, NamedTuple
 import numpy as np
 import torch
 
-from persona_steering.backends.base import Activations, Text, TokenScores
+from persona_steering.backends.base import Activations, Text, TokenChoice, TokenScores
 from persona_steering.backends.transformers.forward import Runner, pad_left
 from persona_steering.backends.transformers.hooks import Plan, Pool, make_plan
 from persona_steering.backends.transformers.loading import LoadedModel
@@ -34,12 +34,12 @@ class EncodedText:
         return tuple(self.prompt), self.text.recipe.hash
 
 
-def encode_text(loaded: LoadedModel, text: Text) -> EncodedText:
+def encode_text(loaded: LoadedModel, text: Text, *, may_be_empty: bool = False) -> EncodedText:
     """Raises PromptError when the prompt or answer is empty, or both together exceed the context."""
     encoder = loaded.encoder
-    response = encoder.encode_response(text.response)
+    response = [] if may_be_empty and not text.response else encoder.encode_response(text.response)
     prompt = text.rendered or encoder.render(text.messages)
-    return EncodedText(text, encoder.encode_rendered(prompt, room=len(response)), response)
+    return EncodedText(text, encoder.encode_rendered(prompt, room=max(1, len(response))), response)
 
 
 def thinking_flags(loaded: LoadedModel, item: EncodedText) -> np.ndarray:
@@ -97,6 +97,22 @@ def score_batch(runner: Runner, items: Sequence[EncodedText]) -> list[TokenScore
     targets = torch.from_numpy(tails.ids[:, 1:, None]).to(loaded.device)
     picked = _log_probabilities(logits[:, :-1], targets)
     return [TokenScores(tuple(item.response), picked[i, : len(item.response)]) for i, item in enumerate(items)]
+
+
+def next_token_batch(runner: Runner, items: Sequence[EncodedText], top: int) -> list[tuple[TokenChoice, ...]]:
+    """The likeliest tokens after each text of a batch. Prompts that occur more than once are computed once."""
+    loaded = runner.loaded
+    head = _prefill(runner, _share_prompts(items), items)
+    tails = _tails(loaded, items)
+    logits = _run_tails(runner, items, tails, head, keep_logits=tails.ids.shape[1])
+    with torch.inference_mode():
+        last = torch.tensor([len(item.response) for item in items], device=logits.device)
+        rows = torch.log_softmax(logits[torch.arange(len(items), device=logits.device), last].float(), -1)
+        best, ids = rows.topk(min(top, rows.shape[-1]))
+    return [
+        tuple(TokenChoice(loaded.encoder.decode([token]), value) for token, value in zip(*row, strict=True))
+        for row in zip(ids.tolist(), best.tolist(), strict=True)
+    ]
 
 
 class _Shared(NamedTuple):

@@ -29,6 +29,8 @@ class Runner:
 
     def __init__(self, loaded: LoadedModel) -> None:
         self.loaded = loaded
+        # The module that runs the blocks and then the final norm; a head calls it, but not always its wrapper.
+        self._trunk = loaded.model.get_submodule(loaded.layers.path.rpartition(".")[0])
         self._turn = threading.Lock()
 
     def new_cache(self) -> Any:
@@ -64,7 +66,7 @@ class Runner:
         if loaded.takes_positions:
             arguments["position_ids"] = torch.from_numpy(np.maximum(positions, 0)).to(loaded.device)
         plan.begin(positions, thinking)
-        with self._turn, torch.inference_mode(), hooked(loaded.layers.blocks, plan, pools):
+        with self._turn, torch.inference_mode(), hooked(loaded.layers.blocks, plan, pools, trunk=self._trunk):
             output = loaded.model(**arguments, past_key_values=cache, use_cache=cache is not None)
             for pool in pools:
                 pool.end()

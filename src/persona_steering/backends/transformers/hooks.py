@@ -11,6 +11,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from typing import Any
 
 import numpy as np
 import torch
@@ -245,20 +246,37 @@ class Pool:
 
 
 @contextmanager
-def hooked(blocks: Sequence[nn.Module], plan: Plan, pools: Sequence[Pool] = ()) -> Iterator[None]:
+def hooked(
+    blocks: Sequence[nn.Module], plan: Plan, pools: Sequence[Pool] = (), *, trunk: nn.Module | None = None
+) -> Iterator[None]:
     """Installs one hook on every block that the plan or a pool needs; all are gone after the block, also on error.
 
-    Pools see the residual stream as it flows on: after the interventions.
+    Pools see the residual stream as it flows on: after the interventions. Where they want its ends (-1 and the
+    number of blocks), `trunk` is the module that runs them and the final norm.
     """
     handles = []
     try:
         for layer in sorted({*plan.slots, *(layer for pool in pools for layer in pool.places)}):
             watching = [pool for pool in pools if layer in pool.places]
-            handles.append(blocks[layer].register_forward_hook(_make_hook(layer, plan, watching)))
+            if layer < 0:
+                handles.append(blocks[0].register_forward_pre_hook(_entry_hook(layer, watching), with_kwargs=True))
+            else:
+                module = blocks[layer] if layer < len(blocks) else trunk
+                assert module is not None
+                handles.append(module.register_forward_hook(_make_hook(layer, plan, watching)))
         yield
     finally:
         for handle in handles:
             handle.remove()
+
+
+def _entry_hook(layer: int, pools: Sequence[Pool]) -> Callable[[nn.Module, Any, Any], None]:
+    def hook(module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
+        hidden = args[0] if args else kwargs["hidden_states"]
+        for pool in pools:
+            pool.add(layer, hidden)
+
+    return hook
 
 
 def _make_hook(layer: int, plan: Plan, pools: Sequence[Pool]) -> Callable[[nn.Module, object, object], object]:
