@@ -13,28 +13,12 @@ from dataclasses import asdict, dataclass
 import numpy as np
 from pydantic import BaseModel, ConfigDict, Field, JsonValue
 
-from persona_steering.backends.base import (
-    Backend,
-    Request,
-    Sampling,
-    conversation,
-)
+from persona_steering.backends.base import Backend
 from persona_steering.calibration.layers import addition, candidate_bands, coefficients_for_dose
-from persona_steering.errors import QualityError
 from persona_steering.interventions import Floor, Recipe
-from persona_steering.scoring.coherence import CoherenceScale, measure_scale
-from persona_steering.scoring.likelihood import (
-    Answer,
-    Probe,
-    make_probes,
-    mean_interval,
-    persona_score,
-    prompted_effect,
-    score_answers,
-)
-from persona_steering.vectors import Calibration, Interval, SteeringVector
-
-Ask = Callable[[Sequence[Request], str], list[str]]
+from persona_steering.scoring.effects import Ask, EffectMeter, Measurement
+from persona_steering.scoring.likelihood import Probe, make_probes
+from persona_steering.vectors import Calibration, SteeringVector
 
 
 class CalibrationSettings(BaseModel):
@@ -67,34 +51,6 @@ class Cell:
     coherence: float
 
 
-@dataclass(frozen=True)
-class Reference:
-    """The model's own answers to some probes, plain and prompted, and the scale they define."""
-
-    probes: tuple[Probe, ...]
-    base: tuple[Answer, ...]
-    prompted: tuple[Answer, ...]
-    scale: CoherenceScale
-
-    @property
-    def base_gains(self) -> list[float]:
-        return [answer.gain for answer in self.base]
-
-    @property
-    def prompted_gains(self) -> list[float]:
-        return [answer.gain for answer in self.prompted]
-
-
-class Measurement(BaseModel):
-    """What a recipe does to the answers to some probes."""
-
-    model_config = ConfigDict(frozen=True)
-
-    score: Interval | None
-    gain: Interval
-    coherence: Interval
-
-
 class DoseSearch:
     """Calibrates vectors of one persona or trait on one model.
 
@@ -111,15 +67,17 @@ class DoseSearch:
     ) -> None:
         self._backend = backend
         self._settings = settings
-        self._ask = ask
         probes = make_probes(settings.questions, system_prompts)
-        self._reference = self._measure_reference(probes)
+        self._meter = EffectMeter(
+            backend,
+            probes,
+            ask=ask,
+            max_new_tokens=settings.max_new_tokens,
+            temperature=settings.temperature,
+            seed=settings.seed,
+        )
         self._searching = probes[: settings.search_questions]
         self._confirming = probes[settings.search_questions :]
-
-    @property
-    def reference(self) -> Reference:
-        return self._reference
 
     def search(self, vector: SteeringVector) -> list[Cell]:
         """Every candidate band at a few doses, then the best band at doses around its coherent limit."""
@@ -156,37 +114,11 @@ class DoseSearch:
         phase: str,
     ) -> list[Cell]:
         recipes = [Recipe((addition(vector, band, dose),)) for band, dose in grid]
-        base = self._gains_of(self._reference.base, probes)
+        meter = self._meter
         return [
-            Cell(band, dose, float(np.mean(gains_or_base(row, base)) - np.mean(base)), self._coherence(row))
-            for (band, dose), row in zip(grid, self.measure(recipes, probes, phase), strict=True)
+            Cell(band, dose, float(np.mean(meter.effects(row, probes))), float(np.mean(meter.coherences(row))))
+            for (band, dose), row in zip(grid, meter.measure(recipes, probes, phase), strict=True)
         ]
-
-    def measure(self, recipes: Sequence[Recipe], probes: Sequence[Probe], phase: str) -> list[list[Answer | None]]:
-        """Scored answers `[recipe][probe]`, all recipes sharing batches; one seed a probe, for every recipe."""
-        places = {probe: i for i, probe in enumerate(self._reference.probes)}
-        requests = [
-            Request(conversation(probe.question), recipe=recipe, sampling=self._sampling(places[probe]))
-            for recipe in recipes
-            for probe in probes
-        ]
-        texts = self._ask(requests, phase)
-        probed = [probe for _ in recipes for probe in probes]
-        scored = score_answers(self._backend, list(zip(probed, texts, strict=True)))
-        return [scored[i : i + len(probes)] for i in range(0, len(scored), len(probes))]
-
-    def evaluate(self, rows: Sequence[Sequence[Answer | None]], probes: Sequence[Probe]) -> Measurement:
-        """What one recipe (or several of a kind, as control directions) did to the answers to `probes`."""
-        base = self._gains_of(self._reference.base, probes)
-        prompted = self._gains_of(self._reference.prompted, probes)
-        gains = [gain for row in rows for gain in gains_or_base(row, base)]
-        mean_gain = np.asarray(gains).reshape(len(rows), -1).mean(0) - np.asarray(base)
-        coherences = [[self._reference.scale(answer) for answer in row] for row in rows]
-        return Measurement(
-            score=persona_score(gains, base, prompted, seed=self._settings.seed),
-            gain=mean_interval(mean_gain.tolist(), seed=self._settings.seed),
-            coherence=mean_interval(np.mean(coherences, 0).tolist(), seed=self._settings.seed),
-        )
 
     def _confirm(
         self,
@@ -204,12 +136,12 @@ class DoseSearch:
         if safe is not None:
             bounds = (floor,) if floor is not None else ()
             recipes.append(Recipe((type(add)(vector=safe, values=add.values), *bounds)))
-        rows = self.measure(recipes, self._confirming, "confirm")
+        rows = self._meter.measure(recipes, self._confirming, "confirm")
         controls = rows[1 : 1 + self._settings.controls]
         return (
-            self.evaluate(rows[:1], self._confirming),
-            self.evaluate(controls, self._confirming),
-            self.evaluate(rows[-1:], self._confirming) if safe is not None else None,
+            self._meter.evaluate(rows[:1], self._confirming),
+            self._meter.evaluate(controls, self._confirming),
+            self._meter.evaluate(rows[-1:], self._confirming) if safe is not None else None,
         )
 
     def _calibration(
@@ -231,10 +163,7 @@ class DoseSearch:
             for c in cells
         ]
         recorded = settings.model_dump(mode="json", exclude={"questions", "bands"})
-        effect = prompted_effect(
-            self._gains_of(self._reference.base, self._confirming),
-            self._gains_of(self._reference.prompted, self._confirming),
-        )
+        effect = self._meter.prompted_effect(self._confirming)
 
         def make(measured: Measurement, is_safe: bool) -> Calibration:
             reason = weakness(measured, control, settings)
@@ -254,47 +183,10 @@ class DoseSearch:
                 num_controls=settings.controls,
                 num_questions=len(self._confirming),
                 safe=is_safe,
-                settings={**recorded, "search": found, "scale": asdict(self._reference.scale)},
+                settings={**recorded, "search": found, "scale": asdict(self._meter.reference.scale)},
             )
 
         return make
-
-    def _measure_reference(self, probes: Sequence[Probe]) -> Reference:
-        sampled = [(probe, self._sampling(i)) for i, probe in enumerate(probes)]
-        requests = [Request(conversation(probe.question), sampling=sampling) for probe, sampling in sampled]
-        requests += [
-            Request(conversation(probe.question, probe.system_prompt), sampling=sampling) for probe, sampling in sampled
-        ]
-        texts = self._ask(requests, "reference")
-        scored = score_answers(self._backend, list(zip([*probes, *probes], texts, strict=True)))
-        answers = [answer for answer in scored if answer is not None]
-        if len(answers) != len(scored):
-            raise QualityError(
-                f"{len(scored) - len(answers)} of the model's own answers are empty, so nothing can be compared.",
-                hint="Use another model, or other questions.",
-            )
-        scale = measure_scale(self._backend, answers, seed=self._settings.seed)
-        return Reference(tuple(probes), tuple(answers[: len(probes)]), tuple(answers[len(probes) :]), scale)
-
-    def _sampling(self, place: int) -> Sampling:
-        settings = self._settings
-        return Sampling(
-            temperature=settings.temperature,
-            max_new_tokens=settings.max_new_tokens,
-            seed=settings.seed * 100_003 + place,
-        )
-
-    def _gains_of(self, answers: Sequence[Answer], probes: Sequence[Probe]) -> list[float]:
-        gains = {answer.probe: answer.gain for answer in answers}
-        return [gains[probe] for probe in probes]
-
-    def _coherence(self, row: Sequence[Answer | None]) -> float:
-        return float(np.mean([self._reference.scale(answer) for answer in row]))
-
-
-def gains_or_base(row: Sequence[Answer | None], base: Sequence[float]) -> list[float]:
-    """The gains of a row of answers; an empty answer gains nothing over the base one."""
-    return [plain if answer is None else answer.gain for answer, plain in zip(row, base, strict=True)]
 
 
 def best_band(cells: Sequence[Cell], search_coherence: float) -> tuple[tuple[int, ...], float]:
