@@ -240,7 +240,7 @@ def _reason(error: Exception) -> str:
 
 def _hint(status: int) -> str:
     if status in (401, 403):
-        return "Check the key: generator.api_key_env names the environment variable that holds it."
+        return "Check the key: api_key_env, of the generator or judge, names the environment variable that holds it."
     if status == 404:
         return "Check the URL (it mostly ends in /v1) and the model's name."
     if status == 429:

@@ -7,7 +7,6 @@ layers cannot be seen, so a recipe, a capture or a score is refused by name.
 from __future__ import annotations
 
 import os
-import queue
 import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
@@ -21,10 +20,13 @@ from persona_steering.backends.base import (
     FinishReason,
     ModelInfo,
     Request,
+    Sampling,
     Text,
+    TokenChoice,
     TokenScores,
 )
 from persona_steering.backends.http import HttpClient
+from persona_steering.backends.pool import Pool
 from persona_steering.errors import (
     CancelledError,
     CapabilityError,
@@ -36,7 +38,7 @@ from persona_steering.errors import (
 )
 
 PATH = "chat/completions"
-POLL = 0.1  # seconds between two looks at `cancelled` while answers are waited for
+MAX_TOP = 20  # log-probabilities of the first token that such a server tells
 _FINISHED: dict[object, FinishReason] = {"stop": "stop", "length": "length", "content_filter": "filtered"}
 
 
@@ -87,6 +89,7 @@ class OpenAIBackend(Backend):
         )
         self._model, self._concurrency = model, concurrency
         self._holds_schemas, self._limit_name, self._closed = True, "max_tokens", False
+        self._tokens_used, self._counting = 0, threading.Lock()
 
     @property
     def info(self) -> ModelInfo:
@@ -124,7 +127,7 @@ class OpenAIBackend(Backend):
         self._check_open()
         for request in requests:
             self.check(request)
-        pool = _Pool(self._answer, requests, self._concurrency)
+        pool = Pool(self._answer, requests, self._concurrency)
         done: dict[int, Completion] = {}
         failed: Exception | None = None
         with pool:
@@ -152,6 +155,21 @@ class OpenAIBackend(Backend):
     def score(self, texts: Sequence[Text]) -> list[TokenScores]:
         raise CapabilityError("the openai backend cannot score given answers.", hint="Use a local model.")
 
+    def next_tokens(self, texts: Sequence[Text], *, top: int) -> list[tuple[TokenChoice, ...]]:
+        """As in `Backend`, for answers that have not begun; a server tells at most 20 choices.
+
+        Raises CapabilityError also where the server gives no log-probabilities.
+        """
+        self._check_open()
+        if any(text.response or text.rendered for text in texts):
+            raise CapabilityError("the openai backend cannot continue a given answer.", hint="Use a local model.")
+        return [self._first_token(text, min(top, MAX_TOP)) for text in texts]
+
+    @property
+    def tokens_used(self) -> int:
+        """Prompt and answer tokens of all requests so far, as the server counts them."""
+        return self._tokens_used
+
     def close(self) -> None:
         self._closed = True
         self.client.close()
@@ -168,6 +186,40 @@ class OpenAIBackend(Backend):
             raise self._strange("a message without text", answer)
         text = message["content"] or ""  # null where nothing but thoughts was written
         return self._completion(request, text, self._finish(choice.get("finish_reason"), answer), answer)
+
+    def _first_token(self, text: Text, top: int) -> tuple[TokenChoice, ...]:
+        self.check(text)
+        request = Request(text.messages, sampling=Sampling(temperature=0, max_new_tokens=1))
+        asked = {"logprobs": True, "top_logprobs": top}
+        try:
+            answer = self._ask(request, lambda body: self.client.post(PATH, body | asked))
+        except ServerRefusalError as error:
+            if error.status in (400, 422) and "logprob" in error.said:
+                raise self._without_logprobs(error.said) from error
+            raise
+        self._count(answer)
+        found = self._choice(answer).get("logprobs")
+        content = found.get("content") if isinstance(found, dict) else None
+        if not content:
+            raise self._without_logprobs("its answers hold none")
+        try:
+            return tuple(TokenChoice(str(one["token"]), float(one["logprob"])) for one in content[0]["top_logprobs"])
+        except (TypeError, ValueError, KeyError, IndexError) as error:
+            raise self._strange("log-probabilities in a form of its own", answer) from error
+
+    def _without_logprobs(self, why: str) -> CapabilityError:
+        return CapabilityError(
+            f"{self.client.address} gives no log-probabilities ({why}).", hint="Sample several answers instead."
+        )
+
+    def _count(self, answer: dict[str, Any]) -> int:
+        """Adds up the tokens of an answer, and returns those of its prompt."""
+        usage = answer.get("usage")
+        counts = [usage.get(f"{kind}_tokens") for kind in ("prompt", "completion")] if isinstance(usage, dict) else []
+        known = [count for count in counts if isinstance(count, int)]
+        with self._counting:
+            self._tokens_used += sum(known)
+        return known[0] if known and known[0] is counts[0] else 0
 
     def _pieces(self, request: Request, cancelled: Callable[[], bool] | None) -> Iterator[str | Completion]:
         events = self._ask(
@@ -239,13 +291,11 @@ class OpenAIBackend(Backend):
         return _FINISHED[reason]
 
     def _completion(self, request: Request, text: str, finish: FinishReason, answer: dict[str, Any]) -> Completion:
-        usage = answer.get("usage")
-        counted = usage.get("prompt_tokens", 0) if isinstance(usage, dict) else 0
         return Completion(
             text=text,
             token_ids=(),
             finish_reason=finish,
-            prompt_tokens=counted if isinstance(counted, int) else 0,
+            prompt_tokens=self._count(answer),
             recipe_hash=request.recipe.hash,
         )
 
@@ -263,58 +313,3 @@ def _is_about_schemas(said: str) -> bool:
 
 def _cancelled(request: Request) -> Completion:
     return Completion("", (), "cancelled", 0, request.recipe.hash)
-
-
-class _Pool:
-    """A few threads that answer requests; after a failure none begins another.
-
-    They are daemons, so that nobody who stops waits for a server that hangs.
-    """
-
-    def __init__(
-        self,
-        answer: Callable[[Request, Callable[[], bool]], Completion],
-        requests: Sequence[Request],
-        concurrency: int,
-    ) -> None:
-        self._answer, self._total = answer, len(requests)
-        self._waiting: queue.SimpleQueue[tuple[int, Request]] = queue.SimpleQueue()
-        for job in enumerate(requests):
-            self._waiting.put(job)
-        self._results: queue.SimpleQueue[tuple[int, Completion | Exception]] = queue.SimpleQueue()
-        self._stopped, self._failed = threading.Event(), threading.Event()
-        self._threads = [
-            threading.Thread(target=self._run, daemon=True) for _ in range(min(concurrency, len(requests)))
-        ]
-
-    def __enter__(self) -> _Pool:
-        for thread in self._threads:
-            thread.start()
-        return self
-
-    def __exit__(self, *error: object) -> None:
-        self._stopped.set()
-
-    def results(self, cancelled: Callable[[], bool] | None) -> Iterator[tuple[int, Completion | Exception]]:
-        """What comes in, by the request's index, until all is there, `cancelled` says so, or no thread is left."""
-        seen = 0
-        while seen < self._total and not (cancelled is not None and cancelled()):
-            alive = any(thread.is_alive() for thread in self._threads)
-            try:
-                yield self._results.get(timeout=POLL)
-                seen += 1
-            except queue.Empty:
-                if not alive:
-                    return
-
-    def _run(self) -> None:
-        while not (self._stopped.is_set() or self._failed.is_set()):
-            try:
-                index, request = self._waiting.get_nowait()
-            except queue.Empty:
-                return
-            try:
-                self._results.put((index, self._answer(request, self._stopped.is_set)))
-            except Exception as error:  # raised where it is waited for, not lost in the thread
-                self._failed.set()
-                self._results.put((index, error))
