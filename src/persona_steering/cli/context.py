@@ -43,6 +43,7 @@ class Session:
     strength: str | None = None
     blend_text: str | None = None
     system: str | None = None
+    is_nested: bool = False  # of a command that runs inside another, which says what comes next
 
     @cached_property
     def config(self) -> Config:
@@ -99,7 +100,7 @@ class Session:
 
     def nested(self) -> Session:
         """A session for a command that runs inside this one's: same settings, same loaded model and vectors."""
-        inner = Session(dict(self.settings), self.assignments, self.config_path, quiet=self.quiet)
+        inner = Session(dict(self.settings), self.assignments, self.config_path, quiet=self.quiet, is_nested=True)
         inner.model, inner.manager = self.model, self.manager
         return inner
 

@@ -91,6 +91,8 @@ def show_created(session: Session, vector: SteeringVector) -> None:
         click.echo(vector.name)
     else:
         show_card(entry)
+    if session.is_nested:
+        return
     if calibration is not None and calibration.weak:
         warn(f"{vector.name!r} is weak on this model: {calibration.weak_reason}.")
     question = "What should I do today?"
