@@ -19,7 +19,7 @@ from numpy.typing import ArrayLike, NDArray
 
 from persona_steering.errors import UsageError
 from persona_steering.scoring.likelihood import mean_interval
-from persona_steering.vectors.metadata import Interval
+from persona_steering.vectors.values import Interval
 
 __all__ = [
     "Separation",

@@ -16,7 +16,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from persona_steering.backends.base import Backend, Text, conversation
-from persona_steering.vectors.metadata import Interval
+from persona_steering.vectors.values import Interval
 
 MIN_PROMPTED_GAIN = 0.1  # nats per token; the lower bound of the prompted effect must pass it to be divided by
 RESAMPLES = 2000

@@ -12,11 +12,11 @@ from persona_steering.vectors.algebra import (
     remove_component,
 )
 from persona_steering.vectors.card import Card, Status, Surroundings, make_cards
+from persona_steering.vectors.evidence import Evidence
 from persona_steering.vectors.metadata import (
     NAME_PATTERN,
     SCHEMA_VERSION,
     Calibration,
-    Interval,
     ModelIdentity,
     VectorKind,
     VectorMetadata,
@@ -24,6 +24,7 @@ from persona_steering.vectors.metadata import (
     suggest_name,
 )
 from persona_steering.vectors.store import StoredVector, VectorStore
+from persona_steering.vectors.values import Interval
 from persona_steering.vectors.vector import (
     Direction,
     GGUFConvention,
@@ -41,6 +42,7 @@ __all__ = [
     "Calibration",
     "Card",
     "Direction",
+    "Evidence",
     "GGUFConvention",
     "Interval",
     "ModelIdentity",

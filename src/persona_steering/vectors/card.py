@@ -14,16 +14,17 @@ from typing import Literal, Self
 
 from pydantic import BaseModel, ConfigDict, Field
 
+from persona_steering.vectors.evidence import Evidence
 from persona_steering.vectors.metadata import (
     ASSISTANT_AXIS,
     SAFETY_AXIS,
     Calibration,
-    Layer,
     ModelIdentity,
     VectorKind,
     VectorMetadata,
 )
 from persona_steering.vectors.store import FOLDER_KINDS, StoredVector
+from persona_steering.vectors.values import Layer
 from persona_steering.vectors.vector import SteeringVector
 
 Status = Literal["ready", "weak", "stale", "not calibrated", "other model", "broken"]
@@ -53,6 +54,12 @@ class Card(BaseModel):
     def calibration(self) -> Calibration | None:
         """What strength 1.0 means in this use: with safety, as measured on the safe form."""
         return None if self.metadata is None else active_calibration(self.metadata, safety=self.safety)
+
+    @property
+    def evidence(self) -> Evidence | None:
+        """What `persona-steer card` measured; None when it was not run, or on other directions than these."""
+        found = None if self.metadata is None else self.metadata.evidence
+        return found if found is not None and found.digest == self.digest else None
 
     @property
     def max_strength(self) -> float | None:

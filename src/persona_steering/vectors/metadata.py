@@ -7,14 +7,15 @@ checked here once, so that it can become a file name.
 from __future__ import annotations
 
 import re
-from typing import Annotated, Literal
+from typing import Literal
 
-from pydantic import BaseModel, ConfigDict, Field, JsonValue, field_validator, model_validator
+from pydantic import Field, JsonValue, field_validator, model_validator
 
 from persona_steering.errors import UsageError
+from persona_steering.vectors.evidence import Evidence
+from persona_steering.vectors.values import Closed, Interval, Layer
 
 VectorKind = Literal["persona", "trait", "axis", "baseline"]
-Layer = Annotated[int, Field(ge=0)]
 
 SCHEMA_VERSION = 1
 ASSISTANT_AXIS = "assistant"
@@ -42,11 +43,7 @@ def check_name(name: str) -> str:
     )
 
 
-class _Closed(BaseModel):
-    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
-
-
-class ModelIdentity(_Closed):
+class ModelIdentity(Closed):
     """Which model a vector belongs to. Equal fingerprints mean the same model, whatever the ids say."""
 
     id: str = Field(min_length=1, description='as the user names it, e.g. "embedded" or "hf:Qwen/Qwen2.5-7B-Instruct"')
@@ -77,15 +74,7 @@ class ModelIdentity(_Closed):
         return f"{self.id!r} ({size}, fingerprint {self.fingerprint[:8]})"
 
 
-class Interval(_Closed):
-    """A mean with its 95 % interval."""
-
-    mean: float
-    low: float
-    high: float
-
-
-class Calibration(_Closed):
+class Calibration(Closed):
     """What strength 1.0 means for a vector on its model, and the evidence for it."""
 
     layers: tuple[Layer, ...] = Field(min_length=1)
@@ -112,7 +101,7 @@ class Calibration(_Closed):
         return self
 
 
-class VectorMetadata(_Closed):
+class VectorMetadata(Closed):
     """Where a vector comes from, and everything needed to use it without asking its author."""
 
     schema_version: Literal[1] = 1
@@ -129,7 +118,7 @@ class VectorMetadata(_Closed):
     counts: dict[str, int] = Field(default={}, description="kept, dropped, baseline, ...")
     judge: str = ""
     seed: int | None = None
-    data_hashes: dict[str, str] = {}
+    data_hashes: dict[str, str] = Field(default={})
     reference_norms: dict[Layer, float] = Field(
         default={}, description="median ||h|| of the model's own response tokens"
     )
@@ -138,10 +127,11 @@ class VectorMetadata(_Closed):
     )
     calibration: Calibration | None = None
     safe_calibration: Calibration | None = None
+    evidence: Evidence | None = Field(default=None, description="what `persona-steer card` measured")
     transferred_from: ModelIdentity | None = None
     created: str = ""
     package_version: str = ""
-    settings: dict[str, JsonValue] = {}
+    settings: dict[str, JsonValue] = Field(default={})
 
     @field_validator("name")
     @classmethod

@@ -31,13 +31,13 @@ from persona_steering.vectors.metadata import (
     NAME_PATTERN,
     SCHEMA_VERSION,
     Calibration,
-    Interval,
     ModelIdentity,
     VectorKind,
     VectorMetadata,
     check_name,
     suggest_name,
 )
+from persona_steering.vectors.values import Interval
 
 __all__ = [
     "NAME_PATTERN",

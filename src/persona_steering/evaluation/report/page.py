@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 from persona_steering.evaluation.report.plot import make_plot, number
 from persona_steering.evaluation.report.sections import Answers, Cell, Chart, Note, Point, Section, Table
 from persona_steering.files import write_atomically
-from persona_steering.vectors.metadata import Interval
+from persona_steering.vectors.values import Interval
 
 if TYPE_CHECKING:
     from jinja2 import Environment

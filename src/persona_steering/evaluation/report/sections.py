@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Literal
 
-from persona_steering.vectors.metadata import Interval
+from persona_steering.vectors.values import Interval
 
 Cell = str | int | float | Interval | None  # None: not measured
 Style = Literal["main", "second", "third", "control"]
