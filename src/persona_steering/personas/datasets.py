@@ -1,0 +1,119 @@
+"""The data sets of a workspace: its own file where there is one, else the set that ships with the package.
+
+datasets/questions.jsonl          extraction questions
+datasets/safe.jsonl, unsafe.jsonl safe and unsafe prompts
+datasets/personas/NAME.toml       system prompts of a persona
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Literal
+
+from pydantic import BaseModel
+
+from persona_steering.errors import UsageError
+from persona_steering.files import write_atomically
+from persona_steering.personas.persona import Persona, load_prompts
+from persona_steering.personas.questions import (
+    Question,
+    SafetyKind,
+    SafetyPrompt,
+    load_questions,
+    load_safety_prompts,
+)
+from persona_steering.vectors import check_name
+
+SetKind = Literal["questions", "safe", "unsafe"]
+SET_KINDS: tuple[SetKind, ...] = ("questions", "safe", "unsafe")
+EXTRACTION_SHARE = 0.6  # of the questions; the rest is for calibration, which must not see them
+
+
+class Datasets:
+    """The sets below one folder, which need not exist."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+
+    def path(self, kind: SetKind) -> Path:
+        """Where the workspace's own set is, or would be."""
+        return self.folder / f"{kind}.jsonl"
+
+    def own(self, kind: SetKind) -> Path | None:
+        """The workspace's own set; None where the shipped one holds."""
+        path = self.path(kind)
+        return path if path.exists() else None
+
+    def persona_path(self, name: str) -> Path:
+        """Where the system prompts of a persona are, or would be. Raises UsageError for what is not a name."""
+        return self.folder / "personas" / f"{check_name(name)}.toml"
+
+    def questions(self, n: int | None = None) -> tuple[Question, ...]:
+        """The first `n` questions, or all. Raises as `load_questions`."""
+        return load_questions(n, self.own("questions"))
+
+    def safety_prompts(self, kind: SafetyKind, n: int | None = None) -> tuple[SafetyPrompt, ...]:
+        """The first `n` safe or unsafe prompts, or all. Raises as `load_safety_prompts`."""
+        return load_safety_prompts(kind, n, path=self.own(kind))
+
+    def extraction_questions(self, n: int) -> tuple[str, ...]:
+        """The first `n` of the questions for extraction. Raises UsageError where there are fewer."""
+        there = self._split()[0]
+        if n > len(there):
+            raise UsageError(
+                f"{n} questions were asked for, and {len(there)} are there for extraction.",
+                hint="Set extraction.num_questions lower and extraction.num_samples_per_prompt higher.",
+            )
+        return there[:n]
+
+    def calibration_questions(self) -> tuple[str, ...]:
+        """The questions that no vector is extracted from."""
+        return self._split()[1]
+
+    def persona(self, name: str) -> Persona | None:
+        """The persona whose prompts the workspace holds, if it does. Raises UsageError for a bad file."""
+        path = self.persona_path(name)
+        return load_prompts(path) if path.exists() else None
+
+    def save_persona(self, persona: Persona) -> Path:
+        """Writes a persona's prompts, for editing. Raises StorageError."""
+        path = self.persona_path(persona.name)
+        write_atomically(path, persona_toml(persona).encode())
+        return path
+
+    def _split(self) -> tuple[tuple[str, ...], tuple[str, ...]]:
+        texts = tuple(item.question for item in self.questions())
+        first = int(EXTRACTION_SHARE * len(texts))
+        return texts[:first], texts[first:]
+
+
+def save_jsonl(items: Iterable[BaseModel | str], path: str | Path) -> None:
+    """Writes one JSON object a line; a text becomes {"prompt": text}, as `load_prompts` reads it.
+
+    Raises: StorageError.
+    """
+    rows = ({"prompt": item} if isinstance(item, str) else item.model_dump(mode="json") for item in items)
+    text = "".join(f"{json.dumps(row, ensure_ascii=False)}\n" for row in rows)
+    write_atomically(Path(path), text.encode())
+
+
+def persona_toml(persona: Persona) -> str:
+    """A persona as the TOML that `load_prompts` reads; keys without a value are left out."""
+    lines = [
+        "# The system prompts of a persona. Edit them as you like, then create it again.",
+        f"name = {_toml(persona.name)}",
+    ]
+    for key in ("title", "description", "emphasis"):
+        if value := getattr(persona, key):
+            lines.append(f"{key} = {_toml(value)}")
+    if persona.traits:
+        lines.append(f"traits = [{', '.join(map(_toml, persona.traits))}]")
+    lines += ["system_prompts = [", *(f"  {_toml(prompt)}," for prompt in persona.system_prompts), "]"]
+    return "\n".join(lines) + "\n"
+
+
+def _toml(text: str) -> str:
+    # a JSON string is a TOML basic string, but for DEL, which TOML wants escaped
+    return json.dumps(text, ensure_ascii=False).replace("\x7f", "\\u007f")
