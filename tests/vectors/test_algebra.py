@@ -15,6 +15,7 @@ from persona_steering.errors import (
 )
 from persona_steering.vectors import SteeringVector
 from persona_steering.vectors.algebra import (
+    at_strength,
     blend_vectors,
     compute_safe_floor,
     cosine,
@@ -146,3 +147,23 @@ def test_a_blend_that_cannot_be_made_is_refused(make_vector):
             blend_vectors(vectors, weights)
     with pytest.raises(VectorError, match="same layers"):
         blend_vectors(vectors, {"sage": 1, "half": 1})
+
+
+def test_at_a_strength_a_vector_is_what_is_added_to_the_hidden_states(make_vector):
+    calibration = Calibration(layers=(1, 3), coefficients={1: 0.5, 3: -2.0}, relative_dose=0.2, persona_score=None)
+    sage = make_vector("sage", calibration=calibration, safe_calibration=calibration)
+    baked = at_strength(sage, 0.5)
+    assert baked.layers == (1, 3)
+    np.testing.assert_allclose(baked.directions[1], 0.25 * sage.directions[1], rtol=1e-6)
+    np.testing.assert_allclose(baked.directions[3], -sage.directions[3], rtol=1e-6)
+    assert (baked.metadata.calibration, baked.metadata.safe_calibration) == (None, None)
+    assert baked.metadata.settings["at_strength"] == {"strength": 0.5, "safe": False, "of": sage.digest}
+
+
+def test_a_strength_of_a_vector_that_is_not_calibrated_means_nothing(make_vector):
+    with pytest.raises(VectorError, match="not calibrated"):
+        at_strength(make_vector(), 1.0)
+    calibration = Calibration(layers=(1,), coefficients={1: 0.5}, relative_dose=0.2, persona_score=None)
+    for strength in (0.0, float("nan"), float("inf")):
+        with pytest.raises(RecipeError):
+            at_strength(make_vector(calibration=calibration), strength)

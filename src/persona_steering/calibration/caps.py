@@ -10,6 +10,7 @@ from collections.abc import Sequence
 from persona_steering.errors import RecipeError
 from persona_steering.interventions import Floor, Scope
 from persona_steering.vectors import SteeringVector
+from persona_steering.vectors.metadata import known_percentiles
 
 CAP_BAND = (0.72, 0.84)
 
@@ -25,14 +26,18 @@ def floor_at_percentile(
 ) -> Floor:
     """A floor on the axis at a measured percentile of its reference answers.
 
-    Percentiles between the measured ones are interpolated. Raises RecipeError when the axis carries none, or for
-    a layer that it does not cover.
+    Percentiles between the measured ones are interpolated. Raises RecipeError when the axis carries none for these
+    layers, or for a layer that it does not cover.
     """
     for layer in layers:
         axis.direction(layer)
-    known = sorted((float(key), values) for key, values in axis.metadata.thresholds.items())
+    measured = known_percentiles(axis.metadata.thresholds)
+    known = [(percent, values) for percent, values in measured.items() if set(layers) <= values.keys()]
     if not known:
-        raise RecipeError(f"{axis.name!r} carries no thresholds.", hint="Run: persona-steer extract-axes")
+        raise RecipeError(
+            f"{axis.name!r} carries no thresholds at known percentiles for these layers.",
+            hint="Run: persona-steer extract-axes",
+        )
     low = max((item for item in known if item[0] <= percentile), key=lambda item: item[0], default=known[0])
     high = min((item for item in known if item[0] >= percentile), key=lambda item: item[0], default=known[-1])
     share = 0.0 if high[0] == low[0] else (percentile - low[0]) / (high[0] - low[0])

@@ -137,6 +137,33 @@ def blend_vectors(vectors: Mapping[str, SteeringVector], weights: Mapping[str, f
     )
 
 
+def at_strength(vector: SteeringVector, strength: float) -> SteeringVector:
+    """What a calibrated vector adds to the hidden states at a strength: at each layer strength * coefficient * v.
+
+    It has the calibration's layers only and no calibration of its own: it is to be added as it is, which is what
+    llama.cpp does with a control vector at scale 1.
+    Raises: VectorError for a vector that is not calibrated, RecipeError for a strength that is not finite or 0.
+    """
+    calibration = vector.metadata.calibration
+    if calibration is None:
+        raise VectorError(
+            f"vector {vector.name!r} is not calibrated, so no strength of it was measured.",
+            hint="Make it with: persona-steer create, or leave the strength out.",
+        )
+    if not math.isfinite(strength) or strength == 0:
+        raise RecipeError(f"a strength of {strength} cannot be written into a vector.", hint="Use a number like 1.0.")
+    with np.errstate(over="ignore"):  # an overflow is infinite, and refused by the constructor
+        directions = {k: vector.direction(k) * np.float32(strength * c) for k, c in calibration.coefficients.items()}
+    baked = {"strength": strength, "safe": calibration.safe, "of": vector.digest}
+    changes: dict[str, object] = {
+        "calibration": None,
+        "safe_calibration": None,
+        "thresholds": {},
+        "settings": {**vector.metadata.settings, "at_strength": baked},
+    }
+    return SteeringVector(directions, vector.metadata.model_copy(update=changes))
+
+
 def _float64(v: ArrayLike) -> NDArray[np.float64]:
     array = np.asarray(v, dtype=np.float64)
     if array.ndim not in (1, 2) or array.shape[-1] == 0:

@@ -7,6 +7,7 @@ checked here once, so that it can become a file name.
 from __future__ import annotations
 
 import re
+from collections.abc import Mapping
 from typing import Literal
 
 from pydantic import Field, JsonValue, field_validator, model_validator
@@ -20,6 +21,8 @@ VectorKind = Literal["persona", "trait", "axis", "baseline"]
 SCHEMA_VERSION = 1
 ASSISTANT_AXIS = "assistant"
 SAFETY_AXIS = "safety"
+UNKNOWN_PERCENTILE = "imported"  # key of thresholds whose percentile their file did not say
+_PERCENTILE = re.compile(r"\d{1,3}(\.\d+)?")
 NAME_PATTERN = re.compile(r"[a-z0-9][a-z0-9_-]{0,63}")
 
 
@@ -41,6 +44,13 @@ def check_name(name: str) -> str:
         hint="Use 1 to 64 lower-case letters, digits, '-' and '_', starting with a letter or digit, "
         f"for instance {suggest_name(name)!r}.",
     )
+
+
+def known_percentiles(thresholds: Mapping[str, Mapping[int, float]]) -> dict[float, Mapping[int, float]]:
+    """The thresholds whose percentile is known, by percentile, ascending."""
+    return {
+        float(key): thresholds[key] for key in sorted((k for k in thresholds if _PERCENTILE.fullmatch(k)), key=float)
+    }
 
 
 class ModelIdentity(Closed):

@@ -152,7 +152,7 @@ class SteeringVector:
         if layer not in self.directions:
             raise RecipeError(
                 f"vector {self.name!r} has no direction at layer {layer}.",
-                hint=f"It covers layers {_ranges(self.layers)}.",
+                hint=f"It covers layers {layer_ranges(self.layers)}.",
             )
         return self.directions[layer]
 
@@ -277,8 +277,8 @@ def replace_metadata(vector: SteeringVector, metadata: VectorMetadata) -> Steeri
     return SteeringVector(vector.directions, metadata)
 
 
-def _ranges(layers: Iterable[int]) -> str:
-    """[0, 1, 2, 5] as "0-2, 5"."""
+def layer_ranges(layers: Iterable[int]) -> str:
+    """Layers in short: [0, 1, 2, 5] as "0-2, 5"."""
     runs: list[list[int]] = []
     for layer in layers:
         if runs and layer == runs[-1][-1] + 1:

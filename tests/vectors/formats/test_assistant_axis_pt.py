@@ -47,17 +47,20 @@ def test_a_caller_can_say_that_a_bare_tensor_is_a_persona(saved):
     assert vector.metadata.sign == "+ is more of the persona"
 
 
-@given(st.data(), st.booleans())
-def test_what_is_written_is_read_back(tmp_path_factory, make_vector, make_model, data, with_metadata):
+@pytest.mark.parametrize("kind", ["axis", "persona", "baseline"])
+@given(data=st.data())
+def test_what_is_written_is_read_back(tmp_path_factory, make_vector, make_model, kind, data):
     model = make_model(num_layers=data.draw(st.integers(1, 5)), hidden_size=data.draw(st.integers(1, 4)))
     values = data.draw(hnp.arrays(np.float32, (model.num_layers, model.hidden_size), elements=finite))
-    about = make_vector("axis", kind="axis", model=model).metadata
+    vector = SteeringVector(dict(enumerate(values)), make_vector("mine", kind=kind, model=model).metadata)
     path = tmp_path_factory.mktemp("aa") / "axis.pt"
-    vector = SteeringVector(dict(enumerate(values)), about)
-    assistant_axis_pt.write(path, vector, with_metadata=with_metadata)
+    assistant_axis_pt.write(path, vector)
     raw = torch.load(path, weights_only=True)
-    np.testing.assert_array_equal((raw["axis"] if with_metadata else raw).numpy(), values)
-    assert assistant_axis_pt.read(path, model=model).digest == vector.digest
+    where = {"axis": lambda: raw["axis"], "persona": lambda: raw, "baseline": lambda: raw["vector"]}
+    np.testing.assert_array_equal(where[kind]().numpy(), values)
+    back = assistant_axis_pt.read(path, model=model, kind="persona" if kind == "persona" else None)
+    assert (back.digest, back.metadata.kind) == (vector.digest, kind)
+    assert back.name == ("axis" if kind == "persona" else "mine")  # a bare tensor is called what its file is called
 
 
 def test_an_incomplete_vector_is_not_written(tmp_path, make_vector):
@@ -97,11 +100,43 @@ def test_a_ceiling_on_the_negated_axis_is_a_floor_on_the_axis(saved, capping_con
         np.testing.assert_allclose(floor, ceiling)
 
 
-def test_a_capping_configuration_is_not_a_vector_and_says_how_to_read_it(saved, capping_config):
-    with pytest.raises(VectorFileError, match="read_capping_config"):
+def test_a_capping_configuration_is_one_axis_with_floors_at_its_percentiles(saved, capping_config):
+    capping_config["vectors"]["layer_4/contrast"] = {"vector": torch.tensor([1.0, 0.0, 0.0]), "layer": 4}
+    capping_config["experiments"] += [
+        {"id": "layers_3:5-p0.01", "interventions": [{"vector": "layer_4/contrast", "cap": 0.5}]},
+        {"id": "by hand", "interventions": [{"vector": "layer_3/contrast", "cap": 2.0}]},
+    ]
+    axis = assistant_axis_pt.read(saved(capping_config, "caps.pt"))
+    assert (axis.metadata.kind, axis.name, axis.layers) == ("axis", "caps", (3, 4))
+    assert axis.directions[3].tolist() == [0, 2, 0] and axis.directions[4].tolist() == [-1, 0, 0]
+    assert axis.metadata.thresholds == {"25": {3: 1.5}, "1": {4: -0.5}, "imported": {3: -2.0}}
+
+
+def test_experiments_that_contradict_each_other_are_not_one_axis(saved, capping_config):
+    again = {"id": "again-p0.25", "interventions": [{"vector": "layer_3/contrast", "cap": -1.25}]}
+    capping_config["experiments"].append(again)
+    with pytest.raises(VectorFileError, match=r"layer 3 .* read_capping_config"):
+        assistant_axis_pt.read(saved(capping_config))
+    capping_config["experiments"].clear()
+    with pytest.raises(VectorFileError, match="without caps"):
         assistant_axis_pt.read(saved(capping_config))
     with pytest.raises(VectorFileError, match="not a capping configuration"):
         assistant_axis_pt.read_capping_config(saved(torch.ones(3, 4)))
+
+
+def test_floors_are_written_as_ceilings_on_the_negated_axis(tmp_path, make_vector):
+    floors = {"1": {2: -0.5, 3: 1.25}, "25": {2: 0.75, 3: 2.5}}
+    axis = make_vector("safety", kind="axis", layers=[2, 3], thresholds=floors)
+    assistant_axis_pt.write_capping_config(tmp_path / "caps.pt", axis)
+    raw = torch.load(tmp_path / "caps.pt", weights_only=True)
+    assert [one["id"] for one in raw["experiments"]] == ["layers_2:4-p0.01", "layers_2:4-p0.25"]
+    entry = raw["vectors"][raw["experiments"][1]["interventions"][0]["vector"]]
+    assert entry["layer"] == 2 and raw["experiments"][1]["interventions"][0]["cap"] == -0.75
+    np.testing.assert_array_equal(entry["vector"].numpy(), -axis.directions[2])
+    back = assistant_axis_pt.read(tmp_path / "caps.pt")
+    assert (back.digest, back.name, back.metadata.thresholds) == (axis.digest, "safety", floors)
+    with pytest.raises(VectorError, match="no thresholds"):
+        assistant_axis_pt.write_capping_config(tmp_path / "none.pt", make_vector("x", kind="axis"))
 
 
 @pytest.mark.parametrize(

@@ -30,9 +30,19 @@ def test_a_format_is_told_by_content_whatever_the_file_is_called(tmp_path, saved
     assert formats.read(saved(role, "e.bin")).name == "pirate"
 
 
+def test_a_native_file_is_known_whatever_the_length_of_its_header(tmp_path, make_vector):
+    beginnings = set()
+    for length in range(0, 256, 8):
+        vector = make_vector(layers=[0], description="x" * length)
+        safetensors.write(tmp_path / "v", vector)
+        beginnings.add((tmp_path / "v").read_bytes()[:1])
+        assert formats.read(tmp_path / "v").digest == vector.digest
+    assert b"\x80" in beginnings  # which a pickle begins with too
+
+
 def test_torchs_old_container_is_read_too(tmp_path):
     torch.save(torch.ones(4, 8), tmp_path / "old.pt", _use_new_zipfile_serialization=False)
-    assert formats.read(tmp_path / "old.pt", convention="assistant-axis").layers == (0, 1, 2, 3)
+    assert formats.read(tmp_path / "old.pt", written_by="assistant-axis").layers == (0, 1, 2, 3)
 
 
 def test_a_bare_tensor_is_told_by_the_models_layers(saved, make_model):
@@ -43,19 +53,19 @@ def test_a_bare_tensor_is_told_by_the_models_layers(saved, make_model):
         formats.read(saved(torch.ones(5, 8)), model=model)
 
 
-def test_a_bare_tensor_without_a_model_needs_a_convention(saved):
+def test_a_bare_tensor_without_a_model_needs_a_writer(saved):
     path = saved(torch.ones(7, 8))
-    with pytest.raises(VectorFileError, match="convention: 'persona_vectors' or 'assistant-axis'"):
+    with pytest.raises(VectorFileError, match="who wrote it: 'persona_vectors' or 'assistant-axis'"):
         formats.read(path)
-    assert formats.read(path, convention="persona_vectors").layers == (0, 1, 2, 3, 4)
-    assert formats.read(path, convention="assistant-axis").layers == tuple(range(7))
+    assert formats.read(path, written_by="persona_vectors").layers == (0, 1, 2, 3, 4)
+    assert formats.read(path, written_by="assistant-axis").layers == tuple(range(7))
     with pytest.raises(UsageError, match="Did you mean 'persona_vectors'"):
-        formats.read(path, convention="persona-vectors")
+        formats.read(path, written_by="persona-vectors")
 
 
-def test_a_convention_that_contradicts_the_model_is_refused(saved, make_model):
+def test_a_writer_that_contradicts_the_model_is_refused(saved, make_model):
     with pytest.raises(VectorFileError, match="model of 6 layers"):
-        formats.read(saved(torch.ones(7, 8)), convention="persona_vectors", model=make_model(num_layers=7))
+        formats.read(saved(torch.ones(7, 8)), written_by="persona_vectors", model=make_model(num_layers=7))
 
 
 def test_an_import_belongs_to_the_model_the_caller_asserts_or_to_none(saved, make_model):
@@ -80,10 +90,10 @@ def test_a_native_file_keeps_its_model_whatever_the_caller_asserts(tmp_path, mak
 
 def test_a_name_is_checked_when_given_and_made_when_not(saved):
     path = saved(torch.ones(4, 8), "Évil Vector!.pt")
-    assert formats.read(path, convention="assistant-axis").name == "vil-vector"
-    assert formats.read(path, convention="assistant-axis", name="evil").name == "evil"
+    assert formats.read(path, written_by="assistant-axis").name == "vil-vector"
+    assert formats.read(path, written_by="assistant-axis", name="evil").name == "evil"
     with pytest.raises(UsageError, match="evil-vector"):
-        formats.read(path, convention="assistant-axis", name="Evil Vector")
+        formats.read(path, written_by="assistant-axis", name="Evil Vector")
 
 
 @pytest.mark.parametrize("old", [False, True])
@@ -93,7 +103,7 @@ def test_a_torch_file_that_needs_code_is_refused_and_nothing_runs(tmp_path, runs
     path = tmp_path / "evil.pt"
     torch.save(wrap(evil), path, _use_new_zipfile_serialization=not old)
     with pytest.raises(VectorFileError, match="refused: it would execute code"):
-        formats.read(path, convention="persona_vectors")
+        formats.read(path, written_by="persona_vectors")
     assert not proof.exists()
 
 
@@ -114,7 +124,7 @@ def test_a_torch_file_cut_anywhere_is_refused(tmp_path, saved):
     for length in range(4, len(data), 50):
         (tmp_path / "cut.pt").write_bytes(data[:length])
         with pytest.raises(VectorFileError):
-            formats.read(tmp_path / "cut.pt", convention="persona_vectors")
+            formats.read(tmp_path / "cut.pt", written_by="persona_vectors")
 
 
 @pytest.mark.parametrize(
@@ -123,14 +133,14 @@ def test_a_torch_file_cut_anywhere_is_refused(tmp_path, saved):
 )
 def test_a_torch_file_of_something_else_is_refused(saved, payload):
     with pytest.raises(VectorFileError):
-        formats.read(saved(payload), convention="assistant-axis")
+        formats.read(saved(payload), written_by="assistant-axis")
 
 
 def test_files_of_no_known_format_are_refused(tmp_path):
     path = tmp_path / "x"
     for content, message in [
         (b"", "empty"),
-        (b"GGUF\x03\x00\x00\x00", "known format"),
+        (b"GGUF\x03\x00\x00\x00", "truncated"),
         (b"hello, this is text", "known format"),
         (b"{broken", "JSON"),
         (b"[1, 2]", "known format"),

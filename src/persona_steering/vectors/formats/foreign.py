@@ -32,7 +32,7 @@ from persona_steering.vectors.metadata import (
     check_name,
     suggest_name,
 )
-from persona_steering.vectors.vector import SteeringVector
+from persona_steering.vectors.vector import SteeringVector, replace_metadata
 
 Array = NDArray[np.float32]
 
@@ -83,10 +83,27 @@ class Import:
             counts=dict(counts or {}),
             thresholds=dict(thresholds or {}),
             created=datetime.now(UTC).isoformat(timespec="seconds"),
-            package_version=_package_version(),
+            package_version=package_version(),
             settings=dict(settings or {}),
         )
         return SteeringVector(directions, metadata)
+
+    def adopt(self, vector: SteeringVector) -> SteeringVector:
+        """A vector from a file that says what it is, under the caller's name.
+
+        The model that the caller asserts is taken only where the file names none.
+        Raises: ModelMismatchError for another model, VectorFileError for another kind or shapes that do not fit.
+        """
+        metadata = vector.metadata
+        if self.kind is not None and self.kind != metadata.kind:
+            raise self.error(f"it holds a {metadata.kind}, not a {self.kind}.", "Leave the kind out.")
+        if self.model is not None and metadata.model is not None:
+            vector.check_model(self.model)
+        elif self.model is not None:
+            metadata = metadata.model_copy(update={"model": self.model})
+        if self.name is not None:
+            metadata = metadata.model_copy(update={"name": check_name(self.name)})
+        return replace_metadata(vector, metadata)
 
 
 def rows(origin: Import, value: object, what: str) -> Array:
@@ -160,18 +177,19 @@ def load_pt(path: Path) -> object:
 
 
 def save_pt(path: Path, payload: Mapping[str, object] | Array) -> None:
-    """Write arrays as float32 tensors, atomically, so that `weights_only=True` reads them.
+    """Write arrays (also those inside dicts) as float32 tensors, atomically, so that `weights_only=True` reads them.
 
     Raises: DependencyError without torch, StorageError.
     """
     torch = _torch(path)
 
     def tensor(value: object) -> object:
+        if isinstance(value, Mapping):
+            return {key: tensor(item) for key, item in value.items()}
         return torch.from_numpy(np.array(value, dtype=np.float32)) if isinstance(value, np.ndarray) else value
 
     buffer = io.BytesIO()
-    is_array = isinstance(payload, np.ndarray)
-    torch.save(tensor(payload) if is_array else {k: tensor(v) for k, v in dict(payload).items()}, buffer)
+    torch.save(tensor(payload), buffer)
     write_atomically(path, buffer.getvalue())
 
 
@@ -220,7 +238,8 @@ def _without_torch(value: object, torch: Any) -> object:
     return value
 
 
-def _package_version() -> str:
+def package_version() -> str:
+    """The installed version of this package; empty when it runs from a source tree."""
     try:
         return importlib.metadata.version("persona-steering")
     except importlib.metadata.PackageNotFoundError:

@@ -20,9 +20,9 @@ from pathlib import Path
 
 import numpy as np
 
-from persona_steering.vectors.files import read_bytes
-from persona_steering.vectors.formats.foreign import Array, Import, describe, load_pt, plain, text
-from persona_steering.vectors.metadata import ModelIdentity, VectorKind
+from persona_steering.vectors.files import read_bytes, write_atomically
+from persona_steering.vectors.formats.foreign import Array, Import, describe, load_pt, plain, save_pt, text
+from persona_steering.vectors.metadata import UNKNOWN_PERCENTILE, ModelIdentity, VectorKind, known_percentiles
 from persona_steering.vectors.vector import SteeringVector
 
 FORMAT_PT = "legacy-pt"
@@ -49,6 +49,48 @@ def read_pt(path: Path, *, name: str | None = None, model: ModelIdentity | None 
 def read_json(path: Path, *, name: str | None = None, model: ModelIdentity | None = None) -> SteeringVector:
     """The JSON layout above. Raises: NotFoundError, VectorFileError."""
     return parse_json(load_json(path), Import(path, name=name, model=model))
+
+
+def write_pt(path: Path, vector: SteeringVector) -> None:
+    """Write the `.pt` layout of the vector's kind, atomically; what is not known is left out of it.
+
+    Of several floors of an axis the lowest percentile is written. Raises: StorageError, DependencyError.
+    """
+    metadata = vector.metadata
+    mean = np.mean([v.astype(np.float64) for v in vector.directions.values()], axis=0)
+    payload: dict[str, object] = {
+        "per_layer_vectors": dict(vector.directions),
+        "layers": list(vector.layers),
+        "source": metadata.source,
+        "metadata": {"model": metadata.model.id} if metadata.model else {},
+    }
+    if metadata.kind in ("persona", "trait"):
+        payload |= {"raw_vector": mean.astype(np.float32), "name": vector.name, "description": metadata.description}
+        payload |= {"num_system_prompts": len(metadata.system_prompts), "vector_magnitude": float(np.linalg.norm(mean))}
+    else:
+        payload["vector"] = mean.astype(np.float32)
+    if metadata.kind == "trait":
+        payload["opposite"] = metadata.opposite
+    if metadata.kind == "axis":
+        percentile, floor = next(iter(known_percentiles(metadata.thresholds).items()), (None, None))
+        payload["floor"] = dict(floor or metadata.thresholds.get(UNKNOWN_PERCENTILE, {})) or None
+        payload |= {"percentile": percentile} if percentile is not None else {}
+    save_pt(path, payload)
+
+
+def write_json(path: Path, vector: SteeringVector) -> None:
+    """Write the JSON layout, atomically; no effectiveness was measured, so none is given. Raises: StorageError."""
+    metadata = vector.metadata
+    counts = {"num_layers_processed": len(vector.layers)}
+    payload = {
+        "model_id": metadata.model.id if metadata.model else "",
+        "trait_id": vector.name,
+        "generated_at": metadata.created,
+        "vectors": {f"layer_{layer}": v.astype(np.float64).tolist() for layer, v in vector.directions.items()},
+        "effectiveness_scores": {},
+        "metadata": counts,
+    }
+    write_atomically(path, json.dumps(payload).encode())
 
 
 def is_legacy_pt(payload: object) -> bool:
@@ -176,7 +218,7 @@ def _floats(values: object, origin: Import, what: str) -> Array:
 def _thresholds(
     payload: Mapping[object, object], directions: Mapping[int, Array], origin: Import
 ) -> dict[str, dict[int, float]]:
-    """The floor as projections on the unit axis, under its percentile, or "imported" when it has none."""
+    """The floor as projections on the unit axis, under its percentile if the file says which that is."""
     floor = payload.get("floor")
     if floor is None:
         return {}
@@ -193,4 +235,4 @@ def _thresholds(
         floors[layer] = float(number)
     percentile = payload.get("percentile", payload.get("floor_percentile"))
     known = isinstance(percentile, (int, float)) and not isinstance(percentile, bool)
-    return {f"{percentile:g}" if known else "imported": floors}
+    return {f"{percentile:g}" if known else UNKNOWN_PERCENTILE: floors}
