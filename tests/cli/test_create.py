@@ -9,28 +9,11 @@ from pathlib import Path
 import pytest
 from tests.cli.conftest import Cli, make_vector
 
-from persona_steering.engine import create
 from persona_steering.extraction.contrast import data_hash
 from persona_steering.personas import load_library_trait
 from persona_steering.vectors import ModelIdentity, VectorStore
 
 SAGE = ("create", "my-sage", "--from-archetype", "sage", "--quick")
-
-
-@pytest.fixture
-def little_effort(monkeypatch: pytest.MonkeyPatch) -> None:
-    little = create.Effort(
-        prompts_per_question=1,
-        questions=16,
-        max_new_tokens=12,
-        calibration_questions=12,
-        search_questions=4,
-        coarse_questions=2,
-        coarse_doses=(0.2,),
-        controls=1,
-        safety_prompts=8,
-    )
-    monkeypatch.setattr(create, "EFFORTS", {"quick": little, "standard": little, "thorough": little})
 
 
 @pytest.mark.usefixtures("little_effort")

@@ -40,6 +40,7 @@ COMMANDS: dict[str, tuple[str, str, str]] = {
         "quickstart",
         "See a model answer plainly and in character, measured.",
     ),
+    "init": ("init", "init", "Make a workspace: data sets, axes and first personas."),
     "create": ("create", "create", "Make a persona or trait vector, and measure what it does."),
     "extract-axes": ("axes", "extract_axes", "Make the assistant axis and the safety axis of a model."),
     "generate": ("generate", "generate", "Answer one prompt, steered or not."),

@@ -149,8 +149,15 @@ def label(phase: str) -> str:
 @contextmanager
 def resumable_progress(*, quiet: bool = False) -> Iterator[ProgressReport]:
     """Progress of work that is saved as it goes: Ctrl-C ends it with a note that the same command resumes."""
+    with resumable(ProgressReport(quiet=quiet)) as progress:
+        yield progress
+
+
+@contextmanager
+def resumable(progress: ProgressReport) -> Iterator[ProgressReport]:
+    """The same for a report that exists already."""
     try:
-        with ProgressReport(quiet=quiet) as progress:
+        with progress:
             yield progress
     except KeyboardInterrupt:
         raise CancelledError(
