@@ -255,6 +255,16 @@ class Backend(ABC):
             f"the {self.info.backend} backend does not tell how likely its next tokens are.", hint="Use a local model."
         )
 
+    def unembed(self, direction: np.ndarray, *, top: int) -> tuple[str, ...]:
+        """The `top` tokens that a direction `[hidden]` speaks for most: the logit lens.
+
+        The direction is put behind the last layer and read through the final norm and the unembedding; what these
+        read out of nothing is taken off. Raises CapabilityError where the weights cannot be seen.
+        """
+        raise CapabilityError(
+            f"the {self.info.backend} backend does not read tokens out of a direction.", hint="Use a local model."
+        )
+
     def render(self, messages: Sequence[Message]) -> str:
         """The prompt as the text that the model reads, its special tokens written out.
 

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import gc
+import itertools
 from collections.abc import Callable, Iterator, Sequence
 
+import numpy as np
 import torch
 
 from persona_steering.backends.base import (
@@ -142,6 +144,16 @@ class TransformersBackend(Backend):
             length=_by_prompt,
             batch_size=lambda waiting: self._size(max(map(_length, waiting))),
         )
+
+    def unembed(self, direction: np.ndarray, *, top: int) -> tuple[str, ...]:
+        # The final norm forgets the length, but for a small constant that a short direction would vanish beside.
+        unit = torch.from_numpy(np.array(direction, np.float32) / np.linalg.norm(direction)) * len(direction) ** 0.5
+        spoken, nothing = self._runner.read_out(torch.stack([unit, torch.zeros_like(unit)])).float()
+        tokenizer = self.loaded.encoder.tokenizer
+        special = set(tokenizer.all_special_ids)
+        order = torch.argsort(spoken - nothing, descending=True).tolist()
+        known = (i for i in order if i < len(tokenizer) and i not in special)
+        return tuple(tokenizer.decode([i]) for i in itertools.islice(known, top))
 
     def render(self, messages: Sequence[Message]) -> str:
         return self.loaded.encoder.render(messages)

@@ -10,6 +10,7 @@ import numpy as np
 import torch
 
 from persona_steering.backends.transformers.hooks import Plan, Pool, hooked
+from persona_steering.backends.transformers.layers import block_output, replace_block_output
 from persona_steering.backends.transformers.loading import LoadedModel
 
 
@@ -71,3 +72,23 @@ class Runner:
             for pool in pools:
                 pool.end()
         return output.logits  # type: ignore[no-any-return]
+
+    def read_out(self, hidden: torch.Tensor) -> torch.Tensor:
+        """Logits `[rows, vocabulary]` of residual streams `[rows, hidden]` behind the last layer.
+
+        The model's own path from there on is taken, whatever it consists of: the output of its last block is replaced.
+        """
+        loaded = self.loaded
+
+        def replace(module: object, arguments: object, output: object) -> object:
+            like = block_output(output)
+            return replace_block_output(output, hidden[:, None].to(like.device, like.dtype))
+
+        with self._turn, torch.inference_mode():
+            handle = loaded.layers.blocks[-1].register_forward_hook(replace)
+            try:
+                ids = torch.ones((len(hidden), 1), dtype=torch.long, device=loaded.device)
+                output = loaded.model(input_ids=ids, use_cache=False)
+            finally:
+                handle.remove()
+        return output.logits[:, -1]  # type: ignore[no-any-return]
