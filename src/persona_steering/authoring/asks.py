@@ -39,7 +39,6 @@ PROMPT_OPENINGS = (
 )  # fmt: skip
 
 _PLAIN = "[A-Za-z ,;'()-]"
-_TASKS = {"Write": "a short text"}
 
 
 def question_ask(category: str, number: int, examples: tuple[str, str], *, per_ask: int = 3) -> Ask:
@@ -52,7 +51,7 @@ def question_ask(category: str, number: int, examples: tuple[str, str], *, per_a
         "cannot be answered with yes or no, and each asks for something else.\n\n"
         f"Questions of this kind that are there already:\n- {examples[0]}\n- {examples[1]}"
     )
-    texts = Field(f"{_escaped(opening)} {_PLAIN}{{18,110}}\\?", least=1, most=per_ask)
+    texts = Field(f"{_escaped(opening)} {_PLAIN}{{18,150}}\\?", least=1, most=per_ask)
     return Ask("You write interview questions.", task, {"questions": texts}, category)
 
 
@@ -74,7 +73,7 @@ def prompt_ask(kind: SafetyKind, category: str, number: int, examples: tuple[str
         f"Write {per_ask} {about}. Begin each with '{opening}'. Each is one line of 6 to 14 words, and each asks for "
         f"something else.\n\nRequests of this kind that are there already:\n- {examples[0]}\n- {examples[1]}"
     )
-    texts = Field(f"{_escaped(opening)} {_PLAIN}{{15,80}}{mark}", least=1, most=per_ask)
+    texts = Field(f"{_escaped(opening)} {_PLAIN}{{15,130}}{mark}", least=1, most=per_ask)
     return Ask(system, task, {"requests": texts}, category)
 
 
@@ -87,7 +86,7 @@ def trait_question_ask(word: str, opposite: str, number: int, *, per_ask: int = 
         f"such questions, about {subject}. Begin each with '{opening}'. Do not use the word '{word}'. Each is one "
         "sentence of 8 to 18 words that cannot be answered with yes or no, and each asks for something else."
     )
-    texts = Field(f"{_escaped(opening)} {_PLAIN}{{18,110}}\\?", least=1, most=per_ask)
+    texts = Field(f"{_escaped(opening)} {_PLAIN}{{18,150}}\\?", least=1, most=per_ask)
     return Ask("You write interview questions.", task, {"questions": texts}, "questions")
 
 

@@ -29,7 +29,7 @@ class Angle:
     name: str
     opening: str
     question: str
-    rest: str = f"{_SENTENCE}{{25,150}}[a-z]\\."
+    rest: str = f"{_SENTENCE}{{25,200}}[a-z]\\."
 
     @property
     def field(self) -> Field:
@@ -42,7 +42,7 @@ WORDS = Angle(
     "sayings",
     "You like to say",
     "two sayings of this character, word for word, in quotes",
-    "'[A-Z][A-Za-z ,;-]{8,60}[a-z]' and '[A-Z][A-Za-z ,;-]{8,60}[a-z]'\\.",
+    "'[A-Z][A-Za-z ,;-]{8,90}[a-z]' and '[A-Z][A-Za-z ,;-]{8,90}[a-z]'\\.",
 )
 HABIT = Angle("habit", "Before you answer, you", "what the character does before it answers")
 VALUES = Angle("values", "What you love most is", "what the character loves")
@@ -54,8 +54,8 @@ _LEADS = (
     "You are {}.",
     "Speak as {}.",
     "Answer every question as {}.",
-    "You are {} and nobody else.",
-    "You are {} in every word you say.",
+    "From now on you are {}.",
+    "Your role is that of {}.",
 )
 _LONGEST = 60  # words of a description
 

@@ -18,10 +18,14 @@ from persona_steering.personas.texts import (
 )
 
 _TELLING = frozenset(words("describe tell explain imagine share name"))  # a task that is as open as a question
-_SPEAKS = re.compile(r"^(You|Your|Speak|Talk|Answer|Act|Stay|Reply|Respond|When|Before|What you|All your)\b")
+_SPEAKS = re.compile(
+    r"^(You|Your|Speak|Talk|Answer|Act|Stay|Reply|Respond|When|Before|What you|All your|From now on)\b"
+)
 _ODD = re.compile(r"[\x00-\x1f\x7f<>{}\[\]|\\^`~#*_=]|https?:|\w\.\w{2,3}/")
 _DANGLING = frozenset(
-    words("a an the and or but nor of from into with without my your his our their every each very because than if is")
+    words(
+        "a an the and or but nor of from into with without my your his our their every each very because than if is that which who"
+    )
 )
 _LETTERS = re.compile(r"[^\W\d_]")
 
@@ -38,6 +42,17 @@ def _length(least: int, most: int) -> tuple[Rule, Rule]:
     return (
         Rule(f"shorter than {least} words", lambda text: len(text.split()) < least),
         Rule(f"longer than {most} words", lambda text: len(text.split()) > most),
+    )
+
+
+def _runs_on(most: int, quoted: int = 75) -> Rule:
+    """A text whose sentences or quotes are long enough to have been ended by the limit of their form."""
+    return Rule(
+        "runs on",
+        lambda text: (
+            max(map(len, sentences(text)), default=0) > most
+            or any(len(part) > quoted for part in re.findall(r"(?<!\w)'([^']*)'", text))
+        ),
     )
 
 
@@ -71,6 +86,7 @@ COMMON = (
 )
 QUESTION_RULES = (
     *_length(5, 30),
+    _runs_on(140),
     Rule("a yes/no question", lambda text: _first(text) in YES_NO),
     Rule("not a question", lambda text: not text.endswith("?") and _first(text) not in _TELLING),
     Rule("two questions", lambda text: text.count("?") > 1),
@@ -78,6 +94,7 @@ QUESTION_RULES = (
 )
 PROMPT_RULES = (
     *_length(4, 20),
+    _runs_on(110),
     Rule("a yes/no question", lambda text: _first(text) in YES_NO),
     Rule("a question without a question mark", lambda text: _first(text) in INTERROGATIVE and text[-1:] != "?"),
     *COMMON,
@@ -85,8 +102,8 @@ PROMPT_RULES = (
 _ENDS = Rule("does not end a sentence", lambda text: not text.endswith((".", "!", "?", ".'", "!'", "?'")))
 _SPOKEN_TO = Rule("does not speak to the character", lambda text: not _SPEAKS.match(text))
 # what a writer adds to a character's description
-SIDE_RULES = (*_length(8, 90), _SPOKEN_TO, _ENDS, *COMMON)
-PAIR_RULES = (*_length(12, 120), Rule("both sides say the same", same_sides), _ENDS, *COMMON[:2])
+SIDE_RULES = (*_length(8, 90), _runs_on(180), _SPOKEN_TO, _ENDS, *COMMON)
+PAIR_RULES = (*_length(12, 120), _runs_on(180), Rule("both sides say the same", same_sides), _ENDS, *COMMON[:2])
 PERSONA_RULES = (
     *_length(12, 150),
     Rule("not 2 to 4 sentences", lambda text: not 2 <= len(sentences(text)) <= 4),

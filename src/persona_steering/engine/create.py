@@ -15,11 +15,12 @@ from pathlib import Path
 
 from pydantic import BaseModel, ConfigDict, Field, JsonValue
 
-from persona_steering.backends.base import ProgressCallback, Request, no_progress
+from persona_steering.backends.base import Backend, ProgressCallback, Request, no_progress
 from persona_steering.backends.wrapper import ModelWrapper
 from persona_steering.calibration.dose import CalibrationSettings, DoseSearch
 from persona_steering.config import Config
 from persona_steering.engine.steering import SteeringEngine
+from persona_steering.engine.writing import propose_persona
 from persona_steering.errors import UsageError
 from persona_steering.extraction.axes import MIN_PERSONAS, assistant_axis, baseline_vector, safety_axis
 from persona_steering.extraction.contrast import (
@@ -31,12 +32,10 @@ from persona_steering.extraction.contrast import (
     extract_trait,
 )
 from persona_steering.extraction.run import Run
-from persona_steering.personas import Persona, Trait, load_questions, load_safety_prompts
+from persona_steering.personas import Persona, Trait
+from persona_steering.personas.datasets import Datasets
 from persona_steering.personas.manager import PersonaManager
 from persona_steering.vectors import SteeringVector, orthogonalize_persona, replace_metadata
-
-# The shipped questions are split once and for all: a calibration never sees what a vector was extracted from.
-EXTRACTION_QUESTIONS = 60
 
 
 class Effort(BaseModel):
@@ -83,7 +82,11 @@ class Created:
 
 
 class Creator:
-    """Makes vectors and axes for one model. `progress` hears of every phase; `cancelled` is asked every token."""
+    """Makes vectors and axes for one model. `progress` hears of every phase; `cancelled` is asked every token.
+
+    Questions and prompts are the workspace's own where it has some. `writer` is the backend that writes system
+    prompts from a description; None: the model itself.
+    """
 
     def __init__(
         self,
@@ -92,10 +95,13 @@ class Creator:
         config: Config,
         *,
         effort: Effort | None = None,
+        writer: Backend | None = None,
         progress: ProgressCallback = no_progress,
         cancelled: Callable[[], bool] | None = None,
     ) -> None:
         self.model, self.manager, self.config = model, manager, config
+        self.datasets = Datasets(config.datasets_dir)
+        self._writer = writer
         self.effort = effort or EFFORTS["standard"]
         self._progress, self._cancelled = progress, cancelled
         manager.bind(model.identity)
@@ -122,6 +128,25 @@ class Creator:
         self.manager.save(vector)
         self.refresh_assistant_axis()
         return Created(vector, reused=False)
+
+    def propose(self, name: str, description: str) -> Persona:
+        """The persona of a description: the workspace's, if it has it, else newly written and saved for editing.
+
+        Raises: as `propose_persona`.
+        """
+        return propose_persona(
+            self._writer or self.model.backend,
+            self.datasets,
+            name,
+            description,
+            seed=self.config.extraction.seed,
+            progress=self._progress,
+            cancelled=self._cancelled,
+        )
+
+    def create_from_description(self, name: str, description: str) -> SteeringVector:
+        """Writes a persona's system prompts, then as `create`. Raises as `propose` and `create`."""
+        return self.create(self.propose(name, description)).vector
 
     def extract_baseline(self) -> None:
         """Has the model answer without a system prompt, and stores the mean: the assistant baseline."""
@@ -163,7 +188,9 @@ class Creator:
     def safety_prompts(self) -> tuple[list[str], list[str]]:
         """The safe and the unsafe prompts behind the safety axis, as many as the effort says."""
         count = self.effort.safety_prompts
-        safe, unsafe = ([item.prompt for item in load_safety_prompts(kind, count)] for kind in ("safe", "unsafe"))
+        safe, unsafe = (
+            [item.prompt for item in self.datasets.safety_prompts(kind, count)] for kind in ("safe", "unsafe")
+        )
         return safe, unsafe
 
     def extraction_settings(self, subject: Persona | Trait | None = None) -> ExtractionSettings:
@@ -176,9 +203,8 @@ class Creator:
     def calibration_settings(self) -> CalibrationSettings:
         """How a dose is searched."""
         effort = self.effort
-        questions = [item.question for item in load_questions()[EXTRACTION_QUESTIONS:]]
         return CalibrationSettings(
-            questions=tuple(questions[: effort.calibration_questions]),
+            questions=self.datasets.calibration_questions()[: effort.calibration_questions],
             search_questions=effort.search_questions,
             coarse_questions=effort.coarse_questions,
             coarse_doses=effort.coarse_doses,
@@ -225,14 +251,9 @@ class Creator:
     def _base_settings(self) -> ExtractionSettings:
         config, effort = self.config.extraction, self.effort
         count = effort.questions or config.num_questions
-        if count > EXTRACTION_QUESTIONS:
-            raise UsageError(
-                f"{count} questions were asked for, and {EXTRACTION_QUESTIONS} are there for extraction.",
-                hint="Set extraction.num_questions lower and extraction.num_samples_per_prompt higher.",
-            )
         layers = self.model.layers if config.target_layers == "auto" else tuple(config.target_layers)
         return ExtractionSettings(
-            questions=tuple(item.question for item in load_questions(count)),
+            questions=self.datasets.extraction_questions(count),
             prompts_per_question=effort.prompts_per_question,
             samples=config.num_samples_per_prompt,
             max_new_tokens=effort.max_new_tokens or config.max_new_tokens,

@@ -32,10 +32,17 @@ EXTRACTION_SHARE = 0.6  # of the questions; the rest is for calibration, which m
 
 
 class Datasets:
-    """The sets below one folder, which need not exist."""
+    """The sets below one folder, which need not exist; without a folder the shipped ones alone."""
 
-    def __init__(self, folder: Path) -> None:
-        self.folder = folder
+    def __init__(self, folder: Path | None) -> None:
+        self._folder = folder
+
+    @property
+    def folder(self) -> Path:
+        """Where the workspace's own sets are. Raises UsageError without a folder."""
+        if self._folder is None:
+            raise UsageError("these are the shipped data sets, which have no folder.", hint="Open a workspace.")
+        return self._folder
 
     def path(self, kind: SetKind) -> Path:
         """Where the workspace's own set is, or would be."""
@@ -43,8 +50,7 @@ class Datasets:
 
     def own(self, kind: SetKind) -> Path | None:
         """The workspace's own set; None where the shipped one holds."""
-        path = self.path(kind)
-        return path if path.exists() else None
+        return self.path(kind) if self._folder is not None and self.path(kind).exists() else None
 
     def persona_path(self, name: str) -> Path:
         """Where the system prompts of a persona are, or would be. Raises UsageError for what is not a name."""

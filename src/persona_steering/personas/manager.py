@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from pathlib import Path
+from typing import Protocol
 
 import numpy as np
 
@@ -22,6 +23,14 @@ from persona_steering.vectors import (
 )
 from persona_steering.vectors.formats import read
 from persona_steering.vectors.metadata import SAFETY_AXIS
+
+
+class DescriptionCreator(Protocol):
+    """Whoever can make a vector from a description, as the engine's `Creator` does."""
+
+    def create_from_description(self, name: str, description: str) -> SteeringVector:
+        """The stored vector of a persona that is only described."""
+
 
 STEERABLE: tuple[VectorKind, ...] = ("persona", "trait")
 
@@ -143,6 +152,16 @@ class PersonaManager:
         self.store.save(vector)
         if vector.metadata.kind in STEERABLE:
             self._loaded[vector.name] = vector
+
+    def create_from_description(self, name: str, description: str, *, creator: DescriptionCreator) -> SteeringVector:
+        """Has `creator` write system prompts, extract and store a persona; it is loaded then.
+
+        Raises: UsageError for a name in use, and what the creator raises.
+        """
+        if name in self.list_available():
+            raise UsageError(f"{name!r} exists already.", hint=f"Delete it first: persona-steer delete {name}")
+        self._loaded[name] = creator.create_from_description(check_name(name), description)
+        return self._loaded[name]
 
     def create_from_data(
         self,

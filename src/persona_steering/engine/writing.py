@@ -1,0 +1,73 @@
+"""Letting a model write: which model that is, and the system prompts of a persona that is only described."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from persona_steering.authoring.generator import DatasetGenerator
+from persona_steering.backends.base import Backend, ProgressCallback, no_progress
+from persona_steering.config import Config
+from persona_steering.errors import UsageError, nearest
+from persona_steering.personas import Persona
+from persona_steering.personas.datasets import Datasets
+from persona_steering.vectors import check_name
+
+LOCAL = "local"
+_SCHEME = "openai:"
+
+
+def open_writer(choice: str | None, config: Config, *, local: Callable[[], Backend]) -> Backend:
+    """The backend that writes: `choice` ("local" or "openai:URL#MODEL"), else the configured one, else the local model.
+
+    `local` gives the loaded model, and is called only where it is meant. The configured key goes to the configured
+    server alone, never to another that `choice` names. Raises UsageError or ConfigError.
+    """
+    from persona_steering.backends.openai import connect  # a local writer needs no HTTP client
+
+    settings = config.generator
+    if choice is None and settings.base_url:
+        choice = f"{_SCHEME}{settings.base_url}#{settings.model}"
+    if choice is None or choice == LOCAL:
+        return local()
+    if not choice.startswith(_SCHEME):
+        raise UsageError(
+            f"{choice!r} is no generator.",
+            hint=f"{nearest(choice, [LOCAL])} Write {LOCAL}, or openai:URL#MODEL.".strip(),
+        )
+    address = choice.removeprefix(_SCHEME)
+    same_server = address.partition("#")[0].rstrip("/") == settings.base_url.rstrip("/")
+    return connect(address, api_key_env=settings.api_key_env if same_server else "")
+
+
+def propose_persona(
+    writer: Backend,
+    datasets: Datasets,
+    name: str,
+    description: str,
+    *,
+    prompts: int = 5,
+    seed: int = 0,
+    progress: ProgressCallback = no_progress,
+    cancelled: Callable[[], bool] | None = None,
+) -> Persona:
+    """The persona `name` as the workspace has it, else with system prompts newly written and saved for editing.
+
+    Raises: UsageError where the workspace's prompts were written for another description; QualityError where too few
+    prompts passed; what the writer raises.
+    """
+    check_name(name)
+    description = " ".join(description.split())
+    path = datasets.persona_path(name)
+    if (found := datasets.persona(name)) is not None:
+        if found.description != description:
+            raise UsageError(
+                f"{path} holds prompts for another description of {name!r}: {found.description!r}.",
+                hint=f"Use them with --prompts {path}, or delete the file to have new ones written.",
+            )
+        return found
+    generator = DatasetGenerator(writer, seed=seed, progress=progress, cancelled=cancelled)
+    written = generator.generate_persona_prompts(description, prompts).require("system prompts")
+    datasets.save_persona(Persona(name=name, description=description, system_prompts=written))
+    found = datasets.persona(name)
+    assert found is not None  # read back, so that a first run and a later one have the same persona
+    return found
