@@ -12,6 +12,7 @@ from typing import Any, TextIO
 import numpy as np
 import pytest
 from tests.backends.tiny import LAYERS, open_tiny, save_tiny
+from tests.cli.effort import EFFORTS
 
 from persona_steering.cli.main import run
 from persona_steering.vectors import Calibration, Interval, ModelIdentity, SteeringVector, VectorMetadata, VectorStore
@@ -97,6 +98,12 @@ def stored(store: VectorStore, tiny_model: ModelIdentity) -> VectorStore:
     ):
         store.save(vector)
     return store
+
+
+@pytest.fixture
+def little_effort(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The least that makes and measures a vector."""
+    monkeypatch.setattr("persona_steering.engine.create.EFFORTS", EFFORTS)
 
 
 def make_calibration(*, weak_reason: str = "") -> Calibration:

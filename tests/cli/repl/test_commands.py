@@ -10,7 +10,6 @@ from tests.cli.repl.conftest import SHORT, Talk, contents
 
 from persona_steering.backends.base import Request
 from persona_steering.cli.repl.commands import COMMANDS
-from persona_steering.engine import create
 from persona_steering.engine.conversation import Conversation
 from persona_steering.personas.preload import PreloadList
 from persona_steering.vectors import ModelIdentity, VectorStore
@@ -173,22 +172,6 @@ def test_edit_sends_what_the_editor_leaves(
     talk("one", "/edit last", "/edit")
     assert contents(sent[1]) == ["user: one\nand more"]
     assert contents(sent[2])[-1] == "user: and more"
-
-
-@pytest.fixture
-def little_effort(monkeypatch: pytest.MonkeyPatch) -> None:
-    little = create.Effort(
-        prompts_per_question=1,
-        questions=16,
-        max_new_tokens=12,
-        calibration_questions=12,
-        search_questions=4,
-        coarse_questions=2,
-        coarse_doses=(0.2,),
-        controls=1,
-        safety_prompts=8,
-    )
-    monkeypatch.setattr(create, "EFFORTS", {"quick": little, "standard": little, "thorough": little})
 
 
 @pytest.mark.usefixtures("little_effort")
