@@ -35,7 +35,7 @@ from persona_steering.extraction.run import Run
 from persona_steering.personas import Persona, Trait
 from persona_steering.personas.datasets import Datasets
 from persona_steering.personas.manager import PersonaManager
-from persona_steering.vectors import SteeringVector, orthogonalize_persona, replace_metadata
+from persona_steering.vectors import ModelIdentity, SteeringVector, orthogonalize_persona, replace_metadata
 
 
 class Effort(BaseModel):
@@ -268,23 +268,24 @@ class Creator:
 
     def run_folder(self, name: str, settings: ExtractionSettings, subject: JsonValue) -> Path:
         """Where the answers of a run are kept; nothing is created."""
-        return self._run_place(name, settings, subject)[0]
+        return run_place(self.config, self.model.identity, name, settings, subject)[0]
 
     def _run(self, name: str, settings: ExtractionSettings, subject: JsonValue) -> Run:
-        return Run(*self._run_place(name, settings, subject))
+        return Run(*run_place(self.config, self.model.identity, name, settings, subject))
 
-    def _run_place(
-        self, name: str, settings: ExtractionSettings, subject: JsonValue
-    ) -> tuple[Path, dict[str, JsonValue]]:
-        identity = self.model.identity
-        plan: dict[str, JsonValue] = {
-            "name": name,
-            "model": identity.model_dump(mode="json"),
-            "settings": settings.model_dump(mode="json"),
-            "subject": subject,
-        }
-        digest = hashlib.sha256(json.dumps(plan, sort_keys=True).encode()).hexdigest()[:8]
-        return self.config.runs_dir / f"{name}-{digest}", plan
+
+def run_place(
+    config: Config, identity: ModelIdentity, name: str, settings: ExtractionSettings, subject: JsonValue
+) -> tuple[Path, dict[str, JsonValue]]:
+    """The folder of a run and its plan, of which the folder's name is a digest; nothing is created."""
+    plan: dict[str, JsonValue] = {
+        "name": name,
+        "model": identity.model_dump(mode="json"),
+        "settings": settings.model_dump(mode="json"),
+        "subject": subject,
+    }
+    digest = hashlib.sha256(json.dumps(plan, sort_keys=True).encode()).hexdigest()[:8]
+    return config.runs_dir / f"{name}-{digest}", plan
 
 
 def evoking_prompts(subject: Persona | Trait) -> tuple[str, ...]:

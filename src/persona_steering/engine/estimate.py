@@ -35,12 +35,16 @@ _FEW = 8  # answers
 
 @dataclass(frozen=True, slots=True)
 class Work:
-    """One phase: how many answers are written, of how many tokens at most, and how many texts are scored."""
+    """One phase: how many answers are written, of how many tokens at most, and how many texts are scored.
+
+    `captured` says whether the answers' activations are kept too.
+    """
 
     phase: str
     answers: int
     tokens: int
     scored: int = 0
+    captured: bool = True
 
 
 @dataclass(frozen=True, slots=True)
@@ -95,8 +99,8 @@ def _parts(backend: Backend, count: int) -> tuple[float, float]:
 
 
 def estimate(work: Sequence[Work], speed: Speed, *, layers: int, hidden: int) -> Estimate:
-    """The time and disk space of some phases. Every answer's mean activation of every layer is kept."""
-    captured = sum(one.answers for one in work if one.phase not in _CALIBRATION)
+    """The time and disk space of some phases. A captured answer's mean activation of every layer is kept."""
+    captured = sum(one.answers for one in work if one.captured)
     return Estimate(tuple(work), speed.seconds(work), captured * layers * hidden * BYTES)
 
 
@@ -144,10 +148,7 @@ def calibration_work(creator: Creator, settings: ExtractionSettings) -> list[Wor
         "doses": len(search.fine_factors) * search.search_questions,
         "confirm": (2 + search.controls) * confirming,  # raw, safe and the controls
     }
-    return [Work(phase, n, search.max_new_tokens, SCORES_PER_ANSWER * n) for phase, n in counts.items()]
-
-
-_CALIBRATION = ("reference", "bands", "doses", "confirm")
+    return [Work(phase, n, search.max_new_tokens, SCORES_PER_ANSWER * n, captured=False) for phase, n in counts.items()]
 
 
 def _contrasts(subject: Persona | Trait, settings: ExtractionSettings) -> dict[str, list[Prompted]]:
