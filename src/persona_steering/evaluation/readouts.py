@@ -38,11 +38,15 @@ T = TypeVar("T")
 
 @dataclass(frozen=True)
 class Readout:
-    """A vector at one layer. `label` is the vector's name, or its file's without the ending."""
+    """A vector at one layer. `label` is the vector's name, or its file's without the ending.
+
+    A `control` is a random direction that others are compared with.
+    """
 
     label: str
     vector: SteeringVector
     layer: int
+    control: bool = False
 
     def __str__(self) -> str:
         return f"{self.label} at layer {self.layer}"
@@ -98,10 +102,17 @@ def control_readouts(readouts: Sequence[Readout], *, seed: int) -> tuple[Readout
     """CONTROLS random directions at each layer of the readouts: what a difference along nothing looks like."""
     layers = {readout.layer: readout.vector for readout in readouts}
     return tuple(
-        Readout(f"random {i}", random_like(vector.restrict([layer]), seed=seed * CONTROLS + i), layer)
+        Readout(f"random {i}", random_like(vector.restrict([layer]), seed=seed + i), layer, control=True)
         for layer, vector in layers.items()
         for i in range(CONTROLS)
     )
+
+
+def null_means(differences: np.ndarray, readouts: Sequence[Readout], layer: int) -> np.ndarray:
+    """The mean difference along each control at a layer, `[CONTROLS]`, of differences `[rows, readouts]`."""
+    chosen = [i for i, readout in enumerate(readouts) if readout.control and readout.layer == layer]
+    means: np.ndarray = differences[:, chosen].mean(0)
+    return means
 
 
 class Reader:
@@ -136,6 +147,8 @@ class Reader:
         values = np.einsum("rh,rh->r", rows, self._units)
         if self.kind == "cos_sim":
             values = values / np.linalg.norm(rows, axis=1)
+        if not np.isfinite(values).all():
+            return Reading(problem="a projection is not finite; another number format may help (--dtype float32)")
         return Reading(tuple(map(float, values)))
 
 

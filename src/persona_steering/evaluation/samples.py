@@ -19,7 +19,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, get_args
+from typing import Any, cast, get_args
 
 from persona_steering.backends.base import Message, Role, Text
 from persona_steering.errors import NotFoundError, UsageError
@@ -114,21 +114,26 @@ class CsvFile(SampleFile):
         return name in self.header
 
     def head(self, columns: Sequence[str]) -> bytes:
-        return _csv_line([*self.header, *(name for name in columns if name not in self.header)])
+        return csv_line([*self.header, *(name for name in columns if name not in self.header)])
 
     def row(self, sample: Sample, columns: Sequence[str], values: Values) -> bytes:
         assert not isinstance(sample.raw, bytes)
         if len(sample.raw) != len(self.header):
-            return _csv_line(sample.raw)
-        cells = dict(zip(self.header, sample.raw, strict=True))
-        cells |= {name: "" if (value := values.get(name)) is None else repr(value) for name in columns}
-        return _csv_line(list(cells.values()))
+            return csv_line(sample.raw)
+        cells = list(sample.raw)
+        for name in columns:
+            cell = "" if (value := values.get(name)) is None else repr(value)
+            if name in self.header:
+                cells[self.header.index(name)] = cell
+            else:
+                cells.append(cell)
+        return csv_line(cells)
 
     def _rows(self) -> Iterator[tuple[int, list[str]]]:
         csv.field_size_limit(sys.maxsize)  # the module's own limit is shorter than a long answer
         try:
-            with open(self.path, newline="", encoding="utf-8-sig") as file:
-                rows = csv.reader(file)
+            with _opened(self.path) as file:
+                rows = csv.reader(io.TextIOWrapper(file, "utf-8-sig", newline=""))
                 line = 1
                 for cells in rows:
                     if cells:
@@ -163,7 +168,7 @@ class JsonlFile(SampleFile):
         if sample.text is None or record is None:
             return sample.raw + b"\n"
         record |= {name: values.get(name) for name in columns}
-        return json.dumps(record, ensure_ascii=False).encode() + b"\n"
+        return _json_line(record)
 
 
 _FILES: dict[str, type[CsvFile] | type[JsonlFile]] = {".csv": CsvFile, ".jsonl": JsonlFile}
@@ -180,10 +185,10 @@ def copy_with(
 
 def side_file(columns: Sequence[str], rows: Iterable[tuple[Sample, Sequence[float]]]) -> Iterator[bytes]:
     """A CSV of the columns alone, with the line of each row, piece by piece."""
-    yield _csv_line(["line", *columns])
+    yield csv_line(["line", *columns])
     for sample, values in rows:
         cells = map(repr, values) if values else [""] * len(columns)
-        yield _csv_line([str(sample.line), *cells])
+        yield csv_line([str(sample.line), *cells])
 
 
 def _conversation(number: int, line: bytes) -> Sample:
@@ -199,7 +204,9 @@ def _conversation(number: int, line: bytes) -> Sample:
         role, content = (turn.get("role"), turn.get("content")) if isinstance(turn, dict) else (None, None)
         if role not in get_args(Role) or not isinstance(content, str):
             return Sample(number, line, problem=f"its message {place} has no known role, or no text")
-        messages.append(Message(role, content))
+        if any("\ud800" <= character <= "\udfff" for character in content):
+            return Sample(number, line, problem=f"its message {place} holds half a character")
+        messages.append(Message(cast(Role, role), content))
     if messages[-1].role != "assistant":
         return Sample(number, line, problem=f"its last message is the {messages[-1].role}'s, not the assistant's")
     return Sample(number, line, Text(tuple(messages[:-1]), messages[-1].content))
@@ -213,7 +220,15 @@ def _object(line: bytes) -> dict[str, Any] | None:
     return record if isinstance(record, dict) else None
 
 
-def _csv_line(cells: Sequence[str]) -> bytes:
+def _json_line(record: Mapping[str, object]) -> bytes:
+    try:
+        return json.dumps(record, ensure_ascii=False).encode() + b"\n"
+    except UnicodeEncodeError:  # half a character, which JSON can hold as an escape and UTF-8 cannot
+        return json.dumps(record).encode() + b"\n"
+
+
+def csv_line(cells: Sequence[str]) -> bytes:
+    """One row of a CSV file."""
     line = io.StringIO()
     csv.writer(line, lineterminator="\n").writerow(cells)
     return line.getvalue().encode()
