@@ -12,9 +12,9 @@ from typing import Any, TextIO
 import numpy as np
 import pytest
 from tests.backends.tiny import LAYERS, open_tiny, save_tiny
-from tests.cli.effort import EFFORTS
 
 from persona_steering.cli.main import run
+from persona_steering.engine import create
 from persona_steering.vectors import Calibration, Interval, ModelIdentity, SteeringVector, VectorMetadata, VectorStore
 
 
@@ -103,7 +103,18 @@ def stored(store: VectorStore, tiny_model: ModelIdentity) -> VectorStore:
 @pytest.fixture
 def little_effort(monkeypatch: pytest.MonkeyPatch) -> None:
     """The least that makes and measures a vector."""
-    monkeypatch.setattr("persona_steering.engine.create.EFFORTS", EFFORTS)
+    little = create.Effort(
+        prompts_per_question=1,
+        questions=16,
+        max_new_tokens=12,
+        calibration_questions=12,
+        search_questions=4,
+        coarse_questions=2,
+        coarse_doses=(0.2,),
+        controls=1,
+        safety_prompts=8,
+    )
+    monkeypatch.setattr(create, "EFFORTS", {"quick": little, "standard": little, "thorough": little})
 
 
 def make_calibration(*, weak_reason: str = "") -> Calibration:
