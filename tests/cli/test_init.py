@@ -7,19 +7,15 @@ from pathlib import Path
 import pytest
 import yaml
 from tests.cli.conftest import Cli, Terminal
-from tests.cli.effort import EFFORTS
 
 from persona_steering.config import get_config
 from persona_steering.engine import create
 from persona_steering.engine.estimate import Work
 from persona_steering.vectors import ModelIdentity, VectorStore
 
+pytestmark = pytest.mark.usefixtures("little_effort")
+
 WITHOUT_MODEL = ("--skip", "datasets", "--skip", "baseline", "--skip", "safety", "--no-personas")
-
-
-@pytest.fixture(autouse=True)
-def little_effort(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(create, "EFFORTS", EFFORTS)
 
 
 @pytest.fixture

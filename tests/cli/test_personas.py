@@ -1,4 +1,4 @@
-"""`list`, `info` and `delete`."""
+"""`list`, `info`, `load`, `unload`, `delete` and `clear-personas`."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import json
 from pathlib import Path
 
 import pytest
-from tests.cli.conftest import Cli, Terminal, make_calibration, make_vector
+from tests.cli.conftest import Cli, Result, Terminal, make_calibration, make_vector
 
 from persona_steering.vectors import ModelIdentity, VectorStore
 
@@ -27,7 +27,7 @@ def test_an_empty_store_says_how_to_fill_it(cli: Cli) -> None:
 def test_list_shows_every_status(stored: VectorStore, on_tiny: Cli, tiny_model: ModelIdentity) -> None:
     stored.save(make_vector(tiny_model.model_copy(update={"id": "hf:o/m", "fingerprint": "f" * 16}), "alien"))
     stored.path("persona", "raw", tiny_model).with_name("cut.safetensors").write_bytes(b"cut")
-    rows = {entry["name"]: entry for entry in on_tiny("list", "--json").data}
+    rows = {entry["name"]: entry for entry in on_tiny("list", "--json", "--all-models").data}
     assert {name: row["status"] for name, row in rows.items()} == {
         "sage": "ready",
         "bland": "weak",
@@ -47,7 +47,7 @@ def test_list_in_a_pipe_is_aligned_text_and_quiet_is_names(stored: VectorStore, 
     lines = on_tiny("list").out.splitlines()
     assert lines[0].split() == ["name", "kind", "model", "strength", "persona", "score", "coherence", "status"]
     sage = next(line for line in lines if line.startswith("sage"))
-    assert sage.split()[3:] == ["…", "1.0", "0.83", "78", "ready"]
+    assert sage.split()[3:] == ["up", "to", "1.0", "0.83", "78", "ready"]
     assert on_tiny("list", "-q").out.split() == ["bland", "raw", "sage", "calm", "safety"]
 
 
@@ -120,6 +120,7 @@ def test_delete_on_a_terminal_asks(
     result = on_tiny("delete", "sage", stdin=Terminal(answer))
     assert result.code == (0 if gone else 130)
     assert "Delete the persona 'sage'" in result.err
+    assert f"To delete: {stored.path('persona', 'sage', tiny_model)}" in result.err
     assert stored.exists("persona", "sage", tiny_model) is not gone
 
 
@@ -153,3 +154,114 @@ def test_a_broken_file_can_be_deleted_and_an_axis_cannot(
     assert on_tiny("delete", "sage", "--yes").code == 0 and not path.exists()
     refused = on_tiny("delete", "safety", "--yes", "--json")
     assert refused.code == 2 and "extract-axes" in json.loads(refused.out)["error"]["hint"]
+
+
+def names(listed: Result) -> list[str]:
+    return listed.out.split()
+
+
+def test_list_shows_the_kinds_that_are_asked_for(stored: VectorStore, on_tiny: Cli, tiny_model: ModelIdentity) -> None:
+    stored.save(make_vector(tiny_model, "base", kind="baseline"))
+    assert names(on_tiny("list", "-q", "--personas")) == ["bland", "raw", "sage"]
+    assert names(on_tiny("list", "-q", "--traits")) == ["calm"]
+    assert names(on_tiny("list", "-q", "--axes")) == ["base", "safety"]
+    assert sorted(names(on_tiny("list", "-q", "--traits", "--axes"))) == ["base", "calm", "safety"]
+
+
+def test_list_hides_other_models_and_says_so(stored: VectorStore, cli: Cli, on_tiny: Cli) -> None:
+    hidden = cli("list")  # of the embedded model, of which there are none
+    assert hidden.code == 0 and hidden.out == ""
+    assert "5 of other models are not shown" in hidden.err and "--all-models" in hidden.err
+    assert names(cli("list", "-q", "--all-models")) == names(on_tiny("list", "-q"))
+
+
+def test_load_keeps_names_that_list_loaded_shows(
+    stored: VectorStore, on_tiny: Cli, cli: Cli, home: Path, tiny_model: ModelIdentity
+) -> None:
+    assert on_tiny("list", "--loaded", "-q").out == ""
+    result = on_tiny("load", "sage", "calm")
+    file = home / "data" / "preload.json"
+    assert result.code == 0 and str(file) in result.err and "calm, sage" in result.err
+    assert names(on_tiny("list", "--loaded", "-q")) == ["sage", "calm"]
+    assert names(on_tiny("list", "--loaded", "--traits", "-q")) == ["calm"]
+    assert {row["name"]: row["loaded"] for row in on_tiny("list", "--json").data}["raw"] is False
+    assert "There already: sage" in on_tiny("load", "sage").err
+    assert on_tiny("unload", "sage", "--json").data == {
+        "model": tiny_model.id,
+        "loaded": ["calm"],
+        "path": str(file),
+    }
+    assert on_tiny("unload", "--all").code == 0 and on_tiny("list", "--loaded", "-q").out == ""
+    assert on_tiny("unload", "--all").code == 0
+
+
+def test_a_deleted_vector_is_no_longer_loaded(stored: VectorStore, on_tiny: Cli) -> None:
+    on_tiny("load", "sage", "bland")
+    assert on_tiny("delete", "sage", "--yes").code == 0
+    assert on_tiny("unload", "bland", "--json").data["loaded"] == []
+
+
+@pytest.mark.parametrize(
+    ("arguments", "code", "message", "hint"),
+    [
+        (["load", "sagee"], 4, "unknown persona or trait 'sagee'", "'sage'"),
+        (["load", "sage", "sagee"], 4, "unknown persona or trait 'sagee'", "'sage'"),
+        (["load"], 2, "missing argument", "load --help"),
+        (["load", "../sage"], 2, "not a valid name", "letters"),
+        (["load", "safety"], 4, "unknown persona or trait 'safety'", "persona-steer create"),
+        (["unload", "sage"], 4, "unknown loaded persona 'sage'", "list --loaded"),
+        (["unload"], 2, "names or --all", "unload pirate"),
+        (["unload", "sage", "--all"], 2, "names or --all", "unload pirate"),
+        (["delete"], 2, "missing argument", "delete --help"),
+        (["delete", "sage", "sagee", "--yes"], 4, "unknown persona or trait 'sagee'", "'sage'"),
+        (["clear-personas"], 2, "not a terminal", "--yes"),
+    ],
+)
+def test_bad_input_changes_nothing(
+    arguments: list[str], code: int, message: str, hint: str, stored: VectorStore, on_tiny: Cli, home: Path
+) -> None:
+    before = sorted(stored.root.rglob("*"))
+    result = on_tiny(*arguments)
+    assert result.code == code and result.out == ""
+    error, advice = result.err.splitlines()[-2:]
+    assert message in error and hint in advice
+    assert sorted(stored.root.rglob("*")) == before and not (home / "data" / "preload.json").exists()
+
+
+def test_a_damaged_vector_is_not_loaded(stored: VectorStore, on_tiny: Cli, tiny_model: ModelIdentity) -> None:
+    stored.path("persona", "sage", tiny_model).write_bytes(b"cut")
+    assert on_tiny("load", "sage").code == 8 and on_tiny("list", "--loaded", "-q").out == ""
+
+
+def test_load_for_a_model_without_vectors_says_which_model_is_meant(stored: VectorStore, cli: Cli) -> None:
+    result = cli("load", "sage")
+    assert result.code == 8 and "'embedded'" in result.err and "--model" in result.err
+
+
+def test_delete_takes_several_names_and_a_dry_run_takes_none(
+    stored: VectorStore, on_tiny: Cli, tiny_model: ModelIdentity
+) -> None:
+    stored.save(make_vector(tiny_model, "assistant", kind="axis"))
+    dry = on_tiny("delete", "sage", "calm", "--dry-run", "--json")
+    assert dry.code == 0 and dry.data["deleted"] == []
+    assert [Path(path).stem for path in dry.data["would_delete"]] == ["sage", "assistant", "calm"]
+    assert "Would delete: " in on_tiny("delete", "sage", "--dry-run").err
+    assert stored.exists("persona", "sage", tiny_model)
+    result = on_tiny("delete", "sage", "calm", "--yes", "--json")
+    assert result.data["deleted"] == dry.data["would_delete"]
+    assert names(on_tiny("list", "-q")) == ["bland", "raw", "safety"]
+
+
+@pytest.mark.parametrize(("flags", "left"), [((), ["calm", "safety"]), (("--traits",), ["safety"])])
+def test_clear_personas_leaves_the_axes(
+    flags: tuple[str, ...], left: list[str], stored: VectorStore, on_tiny: Cli, tiny_model: ModelIdentity
+) -> None:
+    alien = tiny_model.model_copy(update={"id": "hf:o/m", "fingerprint": "f" * 16})
+    stored.save(make_vector(alien, "alien"))
+    assert on_tiny("clear-personas", *flags, stdin=Terminal("n\n")).code == 130
+    result = on_tiny("clear-personas", *flags, stdin=Terminal("y\n"))
+    assert result.code == 0 and f"of {tiny_model.id}?" in result.err
+    assert sorted(names(on_tiny("list", "-q"))) == left
+    assert stored.exists("persona", "alien", alien)
+    again = on_tiny("clear-personas", *flags, "--json")
+    assert again.code == 0 and again.data == {"deleted": []}

@@ -48,7 +48,12 @@ COMMANDS: dict[str, tuple[str, str, str]] = {
     "chat": ("chat", "chat", "Talk with the model, steered or not."),
     "list": ("personas", "list_", "Show the vectors there are."),
     "info": ("personas", "info", "Show what is known and measured about a vector."),
-    "delete": ("personas", "delete", "Delete a persona or trait."),
+    "load": ("loaded", "load", "Have chats load personas from the start."),
+    "unload": ("loaded", "unload", "Take personas off that list."),
+    "delete": ("removal", "delete", "Delete personas or traits."),
+    "clear-personas": ("removal", "clear_personas", "Delete all personas of a model."),
+    "export": ("exchange", "export", "Write a vector to a file, also of another tool."),
+    "import": ("exchange", "import_", "Store the vector of a file, also of another tool."),
     "config": ("config", "config", "Show and change the settings."),
 }
 

@@ -1,16 +1,16 @@
-"""`list`, `info` and `delete`: the vectors on disk. No model is loaded, so they answer at once."""
+"""`list` and `info`: the vectors on disk. No model is loaded, so they answer at once."""
 
 from __future__ import annotations
 
-import sys
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import click
 
-from persona_steering.cli.context import Session, pass_session, same_model_name, store_options
-from persona_steering.errors import CancelledError, ModelMismatchError, UsageError, unknown
+from persona_steering.cli.complete import complete_vector
+from persona_steering.cli.context import Session, pass_session, store_options
+from persona_steering.errors import UsageError, unknown
 
 if TYPE_CHECKING:
     from persona_steering.vectors import Calibration, Interval, ModelIdentity, VectorMetadata
@@ -40,7 +40,7 @@ class Entry:
             self.name,
             self.card.kind,
             self.card.model_name,
-            "… 1.0" if found else NOTHING,
+            "up to 1.0" if found else NOTHING,
             f"{score.mean:.2f}" if score else NOTHING,
             f"{coherence.mean:.0f}" if coherence else NOTHING,
             self.card.status,
@@ -70,31 +70,50 @@ class Entry:
 
 
 @click.command(name="list")
+@click.option("--personas", "kinds", flag_value="persona", multiple=True, help="Only personas.")
+@click.option("--traits", "kinds", flag_value="trait", multiple=True, help="Only traits.")
+@click.option("--axes", "kinds", flag_value="axis", multiple=True, help="Only axes and baselines.")
+@click.option("--loaded", is_flag=True, help="Only those that are loaded from the start.")
+@click.option("--all-models", is_flag=True, help="Also vectors of other models.")
 @store_options
 @pass_session
-def list_(session: Session) -> None:
-    """Show the personas, traits and axes there are, of all models.
+def list_(session: Session, kinds: tuple[str, ...], loaded: bool, all_models: bool) -> None:
+    """Show the personas, traits and axes of the model.
+
+    \b
+    Status: ready · weak (steers this model little) · stale (made with something that has changed since)
+    not calibrated (its strength was not measured) · other model · broken (the file cannot be read)
 
     \b
     Examples:
       persona-steer list
-      persona-steer list --json
+      persona-steer list --traits --all-models
+      persona-steer list --loaded --json
     """
     from persona_steering.cli.render import emit_json, note, table
 
-    entries = all_entries(session)
+    everything = all_entries(session)
+    entries = [entry for entry in everything if all_models or entry.card.status != "other model"]
+    hidden = len(everything) - len(entries)
+    kept = set(preloaded(session))
+    entries = [entry for entry in entries if not kinds or entry.card.kind.replace("baseline", "axis") in kinds]
+    entries = [entry for entry in entries if not loaded or is_loaded(entry, kept)]
     if session.as_json:
-        emit_json([entry.to_json() for entry in entries])
+        emit_json([{**entry.to_json(), "loaded": is_loaded(entry, kept)} for entry in entries])
     elif session.quiet:
         click.echo("".join(f"{entry.name}\n" for entry in entries), nl=False)
     elif entries:
         table(COLUMNS, [entry.cells() for entry in entries])
-    else:
+    elif not everything:
         note("There are no vectors yet. Make one: persona-steer create pirate --from-archetype pirate")
+    else:
+        note("There are none of these.")
+    if hidden:
+        note(f"{hidden} of other models are not shown. See them: persona-steer list --all-models", quiet=session.quiet)
 
 
 @click.command()
-@click.argument("name")
+@click.argument("name", shell_complete=complete_vector)
 @store_options
 @pass_session
 def info(session: Session, name: str) -> None:
@@ -117,30 +136,17 @@ def info(session: Session, name: str) -> None:
         show_card(entry)
 
 
-@click.command()
-@click.argument("name")
-@click.option("--yes", is_flag=True, help="Do not ask.")
-@store_options
-@pass_session
-def delete(session: Session, name: str, yes: bool) -> None:
-    """Delete the persona or trait NAME of the model.
+def preloaded(session: Session) -> tuple[str, ...]:
+    """The names that the workspace loads from the start for the configured model."""
+    from persona_steering.personas.preload import PreloadList
 
-    \b
-    Examples:
-      persona-steer delete pirate
-      persona-steer delete pirate --model Qwen/Qwen2.5-7B-Instruct --yes
-    """
-    from persona_steering.cli.render import emit_json, note
+    model = session.stored_model()
+    return PreloadList(session.config.workspace).names(model) if model else ()
 
-    entry = find_entry(session, name)
-    check_deletable(session, entry)
-    confirm(f"Delete the {entry.card.kind} {name!r} of {entry.card.model_name}?", yes=yes)
-    removed = remove(session, entry)
-    if session.as_json:
-        emit_json({"deleted": [str(path) for path in removed]})
-    note(f"Deleted {name!r}.", quiet=session.quiet)
-    if len(removed) > 1:
-        note("The assistant axis was made with it and is deleted too. Make it again: persona-steer extract-axes")
+
+def is_loaded(entry: Entry, names: set[str]) -> bool:
+    """Whether the preload list means this vector."""
+    return entry.card.fits and entry.card.kind in ("persona", "trait") and entry.name in names
 
 
 def all_entries(session: Session) -> list[Entry]:
@@ -180,57 +186,6 @@ def find_entry(session: Session, name: str) -> Entry:
         models = ", ".join(sorted({entry.card.model_name for entry in found}))
         raise UsageError(f"{name!r} is there for several models: {models}.", hint="Say which with --model.")
     return (own or found)[0]
-
-
-def check_deletable(session: Session, entry: Entry) -> None:
-    """Raises unless the entry is a persona or trait of the configured model, or a broken file."""
-    model = session.config.model.name
-    made_for = entry.card.model_name
-    if entry.card.status == "other model" and not same_model_name(made_for, model.removeprefix("hf:")):
-        raise ModelMismatchError(
-            f"{entry.name!r} was made for {made_for!r}, and the model is {model!r}.",
-            hint=f"To delete it, add: --model {made_for}",
-        )
-    if entry.card.kind in ("axis", "baseline"):
-        raise UsageError(
-            f"{entry.name!r} is the model's own {entry.card.kind}, not a persona or trait.",
-            hint="Make it again with: persona-steer extract-axes",
-        )
-
-
-def confirm(question: str, *, yes: bool) -> None:
-    """Asks on a terminal, unless `yes`. Raises CancelledError on a no, and UsageError without a terminal."""
-    if yes:
-        return
-    if not sys.stdin.isatty():
-        raise UsageError("nobody can be asked: stdin is not a terminal.", hint="Add --yes to delete it.")
-    if not click.confirm(question, err=True):
-        raise CancelledError("nothing was deleted.")
-
-
-def remove(session: Session, entry: Entry) -> list[Path]:
-    """Deletes the file, and the assistant axis that a persona was part of. Returns what is gone."""
-    store = session.manager.store
-    model = entry.card.metadata.model if entry.card.metadata else None
-    if model is None:
-        unlink(entry.path)
-        return [entry.path]
-    store.delete(entry.card.kind, entry.name, model)
-    if entry.card.kind != "persona" or not store.exists("axis", "assistant", model):
-        return [entry.path]
-    axis = store.path("axis", "assistant", model)
-    store.delete("axis", "assistant", model)
-    return [entry.path, axis]
-
-
-def unlink(path: Path) -> None:
-    """Deletes a file that no model can be told from. Raises StorageError."""
-    from persona_steering.vectors.files import storage_error
-
-    try:
-        path.unlink()
-    except OSError as error:
-        raise storage_error(error, path) from error
 
 
 def show_card(entry: Entry) -> None:
