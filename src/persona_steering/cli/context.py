@@ -18,6 +18,7 @@ import click
 from persona_steering.errors import UsageError, unknown
 
 if TYPE_CHECKING:
+    from persona_steering.backends.base import Backend
     from persona_steering.backends.wrapper import ModelWrapper
     from persona_steering.config import Config
     from persona_steering.engine.create import Effort
@@ -43,6 +44,7 @@ class Session:
     strength: str | None = None
     blend_text: str | None = None
     system: str | None = None
+    generator: str | None = None  # of --generator
     is_nested: bool = False  # of a command that runs inside another, which says what comes next
 
     @cached_property
@@ -97,6 +99,15 @@ class Session:
         from persona_steering.engine.steering import SteeringEngine
 
         return LocalService(SteeringEngine(self.model, self.manager, self.config))
+
+    @cached_property
+    def writer(self) -> Backend:
+        """Who writes data sets: --generator, else the configured one, else the model. Closed when the command ends."""
+        from persona_steering.engine.writing import open_writer
+
+        writer = open_writer(self.generator, self.config, local=lambda: self.model.backend)
+        click.get_current_context().call_on_close(writer.close)
+        return writer
 
     def nested(self) -> Session:
         """A session for a command that runs inside this one's: same settings, same loaded model and vectors."""
@@ -165,7 +176,7 @@ def same_model_name(stored: str, asked: str) -> bool:
 
 def prepare_libraries(model: str) -> None:
     """Settings that the model library reads on import: no waiting for a hub that is not needed or not there."""
-    local = model.split(":")[0] == "embedded" or Path(model.removeprefix("hf:")).is_dir()
+    local = model.split(":")[0] in ("embedded", "openai") or Path(model.removeprefix("hf:")).is_dir()
     if "HF_HUB_OFFLINE" not in os.environ and (local or not hub_is_reachable()):
         os.environ["HF_HUB_OFFLINE"] = "1"  # else a machine without a network spends most of a minute on retries
     os.environ.setdefault("TRANSFORMERS_VERBOSITY", "error")
@@ -290,6 +301,14 @@ _EFFORT = (
     click.option("--quick", is_flag=True, expose_value=False, callback=_effort, help="Fewer answers, wider intervals."),
     click.option("--thorough", is_flag=True, expose_value=False, callback=_effort, help="More answers, narrower ones."),
 )
+_GENERATOR = (
+    _option(
+        "--generator",
+        to="generator",
+        metavar="WRITER",
+        help="Who writes: local (the model), or openai:URL#MODEL.  [default: the configured one, else local]",
+    ),
+)
 _JSON = (_option("--json", to="as_json", is_flag=True, help="One JSON object on stdout."),)
 
 
@@ -327,6 +346,11 @@ def sampling_options(function: Function) -> Function:
 def effort_options(function: Function) -> Function:
     """--quick and --thorough."""
     return _decorated(function, _EFFORT)
+
+
+def generator_option(function: Function) -> Function:
+    """--generator."""
+    return _decorated(function, _GENERATOR)
 
 
 def json_option(function: Function) -> Function:

@@ -27,6 +27,8 @@ from persona_steering.cli.render import err, printable
 from persona_steering.errors import CancelledError
 
 LABELS = {
+    "writing prompts": "writing system prompts",
+    "writing pairs": "writing pairs of instructions",
     "baseline": "the model's own answers",
     "safe": "answers to safe prompts",
     "unsafe": "answers to unsafe prompts",

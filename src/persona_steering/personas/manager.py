@@ -153,13 +153,17 @@ class PersonaManager:
         if vector.metadata.kind in STEERABLE:
             self._loaded[vector.name] = vector
 
+    def check_new(self, name: str) -> None:
+        """Raises UsageError for a name that a persona or trait of the model has."""
+        if name in self.list_available():
+            raise UsageError(f"{name!r} exists already.", hint=f"Delete it first: persona-steer delete {name}")
+
     def create_from_description(self, name: str, description: str, *, creator: DescriptionCreator) -> SteeringVector:
         """Has `creator` write system prompts, extract and store a persona; it is loaded then.
 
         Raises: UsageError for a name in use, and what the creator raises.
         """
-        if name in self.list_available():
-            raise UsageError(f"{name!r} exists already.", hint=f"Delete it first: persona-steer delete {name}")
+        self.check_new(name)
         self._loaded[name] = creator.create_from_description(check_name(name), description)
         return self._loaded[name]
 
