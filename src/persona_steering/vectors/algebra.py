@@ -159,6 +159,7 @@ def at_strength(vector: SteeringVector, strength: float) -> SteeringVector:
         "calibration": None,
         "safe_calibration": None,
         "thresholds": {},
+        "evidence": None,
         "settings": {**vector.metadata.settings, "at_strength": baked},
     }
     return SteeringVector(directions, vector.metadata.model_copy(update=changes))
