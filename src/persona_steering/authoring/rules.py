@@ -18,13 +18,15 @@ from persona_steering.personas.texts import (
 )
 
 _TELLING = frozenset(words("describe tell explain imagine share name"))  # a task that is as open as a question
+_ASKING = frozenset(words("question questions sentence sentences"))  # the writer repeats its task
 _SPEAKS = re.compile(
     r"^(You|Your|Speak|Talk|Answer|Act|Stay|Reply|Respond|When|Before|What you|All your|From now on)\b"
 )
 _ODD = re.compile(r"[\x00-\x1f\x7f<>{}\[\]|\\^`~#*_=]|https?:|\w\.\w{2,3}/")
 _DANGLING = frozenset(
     words(
-        "a an the and or but nor of from into with without my your his our their every each very because than if is that which who"
+        "a an the and or but nor of from into with without my your his our their every each very because than"
+        " if is that which who"
     )
 )
 _LETTERS = re.compile(r"[^\W\d_]")
@@ -89,6 +91,7 @@ QUESTION_RULES = (
     _runs_on(140),
     Rule("a yes/no question", lambda text: _first(text) in YES_NO),
     Rule("not a question", lambda text: not text.endswith("?") and _first(text) not in _TELLING),
+    Rule("speaks of the asking", lambda text: bool(_ASKING & set(words(text)))),
     Rule("two questions", lambda text: text.count("?") > 1),
     *COMMON,
 )

@@ -43,6 +43,7 @@ COMMANDS: dict[str, tuple[str, str, str]] = {
     "init": ("init", "init", "Make a workspace: data sets, axes and first personas."),
     "create": ("create", "create", "Make a persona or trait vector, and measure what it does."),
     "extract-axes": ("axes", "extract_axes", "Make the assistant axis and the safety axis of a model."),
+    "datasets": ("datasets", "datasets", "Show, write and check questions and prompts."),
     "generate": ("generate", "generate", "Answer one prompt, steered or not."),
     "compare": ("compare", "compare", "Answer one prompt several ways, side by side."),
     "chat": ("chat", "chat", "Talk with the model, steered or not."),
@@ -54,6 +55,9 @@ COMMANDS: dict[str, tuple[str, str, str]] = {
     "clear-personas": ("removal", "clear_personas", "Delete all personas of a model."),
     "export": ("exchange", "export", "Write a vector to a file, also of another tool."),
     "import": ("exchange", "import_", "Store the vector of a file, also of another tool."),
+    "project": ("projections", "project", "Project the answers of a file on vectors."),
+    "shift": ("projections", "shift", "Measure how far finetuning has moved a model."),
+    "screen": ("projections", "screen", "Find the training samples that would push a trait."),
     "config": ("config", "config", "Show and change the settings."),
 }
 
@@ -62,6 +66,7 @@ GROUPS: dict[str, tuple[str, ...]] = {
     "Start": ("quickstart", "init"),
     "Make": ("create", "extract-axes", "datasets"),
     "Use": ("generate", "compare", "chat"),
+    "Measure": ("eval", "vectors", "layers", "sweep", "card", "similarity", "project", "shift", "screen"),
     "Look after": ("list", "info", "load", "unload", "delete", "clear-personas"),
     "Share": ("export", "import"),
     "Set up": ("config", "doctor", "completion"),

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
+from persona_steering.authoring.collect import Generated
 from persona_steering.authoring.generator import DatasetGenerator
 from persona_steering.backends.base import Backend, ProgressCallback, no_progress
 from persona_steering.config import Config
 from persona_steering.errors import UsageError, nearest
-from persona_steering.personas import Persona
-from persona_steering.personas.datasets import Datasets
+from persona_steering.personas import Persona, Question, SafetyPrompt
+from persona_steering.personas.datasets import Datasets, SetKind, save_jsonl
 from persona_steering.vectors import check_name
 
 LOCAL = "local"
@@ -39,6 +40,39 @@ def open_writer(choice: str | None, config: Config, *, local: Callable[[], Backe
     return connect(address, api_key_env=settings.api_key_env if same_server else "")
 
 
+def write_set(
+    writer: Backend,
+    datasets: Datasets,
+    kind: SetKind,
+    n: int,
+    *,
+    replace: bool = False,
+    seed: int = 0,
+    progress: ProgressCallback = no_progress,
+    cancelled: Callable[[], bool] | None = None,
+) -> Generated[Question] | Generated[SafetyPrompt]:
+    """Has `n` questions, safe or unsafe prompts written into the workspace, which uses them from then on.
+
+    What is valid is kept in KIND.partial.jsonl meanwhile, with which a later call goes on. Raises: UsageError where
+    the workspace has such a set, unless `replace`; QualityError where too few passed; what the writer raises.
+    """
+    path = datasets.path(kind)
+    if path.exists() and not replace:
+        raise UsageError(f"{path} is there already.", hint="Add --replace to have it written anew.")
+    partial = path.with_name(f"{kind}.partial.jsonl")
+    generator = DatasetGenerator(writer, seed=seed, progress=progress, cancelled=cancelled)
+    write = {
+        "questions": generator.generate_extraction_questions,
+        "safe": generator.generate_safe_prompts,
+        "unsafe": generator.generate_unsafe_prompts,
+    }[kind]
+    written = write(n, keep_in=partial)
+    kept = f"What there is, is in {partial}: the same command goes on from there, also with another --generator."
+    save_jsonl(written.require("questions" if kind == "questions" else f"{kind} prompts", hint=kept), path)
+    partial.unlink(missing_ok=True)
+    return written
+
+
 def propose_persona(
     writer: Backend,
     datasets: Datasets,
@@ -46,19 +80,20 @@ def propose_persona(
     description: str,
     *,
     prompts: int = 5,
+    replace: bool = False,
     seed: int = 0,
     progress: ProgressCallback = no_progress,
     cancelled: Callable[[], bool] | None = None,
 ) -> Persona:
     """The persona `name` as the workspace has it, else with system prompts newly written and saved for editing.
 
-    Raises: UsageError where the workspace's prompts were written for another description; QualityError where too few
-    prompts passed; what the writer raises.
+    With `replace` they are written anew. Raises: UsageError where the workspace's prompts were written for another
+    description; QualityError where too few prompts passed; what the writer raises.
     """
     check_name(name)
     description = " ".join(description.split())
     path = datasets.persona_path(name)
-    if (found := datasets.persona(name)) is not None:
+    if not replace and (found := datasets.persona(name)) is not None:
         if found.description != description:
             raise UsageError(
                 f"{path} holds prompts for another description of {name!r}: {found.description!r}.",

@@ -9,6 +9,8 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterable
+from contextlib import AbstractContextManager
+from importlib import resources
 from pathlib import Path
 from typing import Literal
 
@@ -16,6 +18,7 @@ from pydantic import BaseModel
 
 from persona_steering.errors import UsageError
 from persona_steering.files import write_atomically
+from persona_steering.personas._files import library, parse_lines, read_text
 from persona_steering.personas.persona import Persona, load_prompts
 from persona_steering.personas.questions import (
     Question,
@@ -93,6 +96,28 @@ class Datasets:
         texts = tuple(item.question for item in self.questions())
         first = int(EXTRACTION_SHARE * len(texts))
         return texts[:first], texts[first:]
+
+
+def shipped_path(kind: SetKind) -> AbstractContextManager[Path]:
+    """The file of a shipped set, as a path for as long as the block runs."""
+    folder, name = ("questions", "extraction.jsonl") if kind == "questions" else ("safety", f"{kind}.jsonl")
+    return resources.as_file(library(folder).joinpath(name))
+
+
+def read_lines(kind: SetKind, path: Path) -> list[tuple[int, Question | SafetyPrompt | UsageError]]:
+    """Every line of a set by its number from 1: the item, or what is wrong with it. Blank lines are skipped.
+
+    Raises: NotFoundError, UsageError for a file that is no text.
+    """
+    schema = Question if kind == "questions" else SafetyPrompt
+    found: list[tuple[int, Question | SafetyPrompt | UsageError]] = []
+    for number, line in enumerate(read_text(path).split("\n"), start=1):
+        try:
+            found += [(number, item) for item in parse_lines(schema, line, path.name)]
+        except UsageError as error:
+            message = error.message.replace(f"{path.name} line 1", "it", 1)
+            found.append((number, UsageError(message, hint=error.hint)))
+    return found
 
 
 def save_jsonl(items: Iterable[BaseModel | str], path: str | Path) -> None:
