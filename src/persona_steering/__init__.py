@@ -9,6 +9,7 @@ import importlib
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
+    from persona_steering.authoring.generator import DatasetGenerator
     from persona_steering.backends.wrapper import ModelWrapper
     from persona_steering.config import Config, get_config
     from persona_steering.engine.create import Creator
@@ -31,6 +32,7 @@ __all__ = [
     "ActivationExtractor",
     "Config",
     "Creator",
+    "DatasetGenerator",
     "ModelWrapper",
     "PersonaManager",
     "PersonaSteeringError",
@@ -50,6 +52,7 @@ _HOMES = {
     "ActivationExtractor": "extraction.extractor",
     "Config": "config",
     "Creator": "engine.create",
+    "DatasetGenerator": "authoring.generator",
     "ModelWrapper": "backends.wrapper",
     "PersonaManager": "personas.manager",
     "PersonaSteeringError": "errors",
