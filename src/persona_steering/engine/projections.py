@@ -28,7 +28,7 @@ from persona_steering.evaluation.screen import (
     values_csv,
 )
 from persona_steering.evaluation.screen import PHASE as DIFFERENCES
-from persona_steering.evaluation.shift import Shift, measure_shift
+from persona_steering.evaluation.shift import BASE, TUNED, Shift, measure_shift
 from persona_steering.extraction.run import Run
 from persona_steering.files import atomic_writer
 from persona_steering.personas import find_trait
@@ -188,6 +188,12 @@ def shift(
     return found
 
 
+def shift_work(asked: Shifting) -> list[Work]:
+    """What `shift` would read of each model."""
+    count = len(asked.questions())
+    return [Work(BASE, 0, 0, count), Work(TUNED, 0, 0, count)]
+
+
 @dataclass(frozen=True)
 class Screening:
     """Which data set is screened, along which vectors. `sample` draws so many of its lines."""
@@ -256,6 +262,12 @@ def screen(
     )
     screened_report(screened).write(run.folder / REPORT)
     return screened
+
+
+def own_sampling(config: Config, seed: int, max_new_tokens: int | None, temperature: float | None) -> Sampling:
+    """How the model's own answers are made: as configured, but for what is given."""
+    made = Sampling.configured(config.generation, seed=seed, max_new_tokens=max_new_tokens)
+    return made if temperature is None else made.model_copy(update={"temperature": temperature})
 
 
 def screen_work(asked: Screening, sampling: Sampling) -> list[Work]:

@@ -28,6 +28,7 @@ from persona_steering.evaluation.readouts import (
 from persona_steering.evaluation.statistics import mean_interval, z_score
 from persona_steering.vectors import Interval, ModelIdentity
 
+BASE, TUNED = "base model", "tuned model"
 AT_ONCE = 32  # questions between two reports of progress
 
 
@@ -110,14 +111,14 @@ def measure_shift(
         base = backend.identity
         readouts = tuple(make(base))
         everything = (*readouts, *control_readouts(readouts, seed=seed))
-        before = last_token_readings(backend, questions, everything, phase="base model", progress=progress)
+        before = last_token_readings(backend, questions, everything, phase=BASE, progress=progress)
     with open_tuned() as backend:
         tuned = backend.identity
         if (tuned.num_layers, tuned.hidden_size) != (base.num_layers, base.hidden_size):
             raise ModelMismatchError(
                 f"{tuned} cannot be a finetuned {base}.", hint="Both need the same layers and the same hidden size."
             )
-        after = last_token_readings(backend, questions, everything, phase="tuned model", progress=progress)
+        after = last_token_readings(backend, questions, everything, phase=TUNED, progress=progress)
     return Shift(
         base=base.id,
         tuned=tuned.id,
