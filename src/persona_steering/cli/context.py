@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
 
+from persona_steering.cli.complete import Completer, complete_assignment, complete_blend, complete_steerable
 from persona_steering.errors import UsageError, unknown
 
 if TYPE_CHECKING:
@@ -52,6 +53,10 @@ class Session:
         """The settings: flags over --set over everything else. Raises ConfigError or UsageError."""
         from persona_steering.config import get_config
 
+        return get_config(self.config_path, overrides=self.overrides())
+
+    def overrides(self) -> dict[str, object]:
+        """What --set and the flags say, by "section.key". Raises UsageError for a --set without a value."""
         overrides: dict[str, object] = {}
         for assignment in self.assignments:
             key, equals, value = assignment.partition("=")
@@ -60,7 +65,7 @@ class Session:
                     f"--set {assignment!r} gives no value.", hint="Write --set extraction.num_questions=20."
                 )
             overrides[key.strip()] = value
-        return get_config(self.config_path, overrides=overrides | self.settings)
+        return overrides | self.settings
 
     @cached_property
     def manager(self) -> PersonaManager:
@@ -237,6 +242,7 @@ def _option(
     type: click.ParamType[Any] | None = None,
     is_flag: bool | None = None,  # None, since False would make an option's value optional
     multiple: bool = False,
+    complete: Completer | None = None,
 ) -> Callable[[Function], Function]:
     """An option whose value goes to an attribute of the session (`to`), or to a setting (`key`)."""
     return click.option(
@@ -248,6 +254,7 @@ def _option(
         type=type,
         is_flag=is_flag,
         multiple=multiple,
+        shell_complete=complete,
     )
 
 
@@ -258,6 +265,7 @@ _COMMON = (
         to="assignments",
         multiple=True,
         metavar="KEY=VALUE",
+        complete=complete_assignment,
         help="Override one setting. Repeatable.",
     ),
     _option("-q", "--quiet", to="quiet", is_flag=True, help="No progress and no notes; the result only."),
@@ -280,9 +288,15 @@ _MODEL = (
     ),
 )
 _BLEND = (
-    _option("--persona", to="persona", metavar="NAME", help="A persona or trait."),
+    _option("--persona", to="persona", metavar="NAME", help="A persona or trait.", complete=complete_steerable),
     _option("--strength", to="strength", metavar="X", help="-2 to 2; 1.0 is the strongest dose measured coherent."),
-    _option("--blend", to="blend_text", metavar="A:0.5,B:-0.3", help="Several at once, each with its strength."),
+    _option(
+        "--blend",
+        to="blend_text",
+        metavar="A:0.5,B:-0.3",
+        help="Several at once, each with its strength.",
+        complete=complete_blend,
+    ),
 )
 _SAMPLING = (
     click.option(
@@ -321,6 +335,12 @@ def _decorated(function: Function, options: tuple[Any, ...]) -> Function:
 def model_options(function: Function) -> Function:
     """Options of every command that loads a model."""
     return _decorated(function, (*_MODEL, *_COMMON))
+
+
+def base_options(function: Function) -> Function:
+    """Those of `model_options`, for a command whose model is the base of another: --base names it."""
+    base = _option("--base", key="model.name", metavar="NAME", help="'embedded', a folder, or a Hugging Face id.")
+    return _decorated(function, (base, *_MODEL[1:], *_COMMON))
 
 
 def common_options(function: Function) -> Function:
