@@ -82,6 +82,20 @@ def find_gguf(model: PackagedModel, cache: Path) -> Path:
     return path
 
 
+def locate_gguf(model: PackagedModel, cache: Path) -> Path | None:
+    """The weight file where it lies now, unverified; None where it would first be fetched or joined."""
+    return _cached(model, cache) or (None if model.joiner else _installed(model, cache))
+
+
+def is_installed(model: PackagedModel) -> bool:
+    """Whether the model's package is there, whole or not. It is not imported."""
+    try:
+        importlib.metadata.distribution(model.package)
+    except importlib.metadata.PackageNotFoundError:
+        return False
+    return True
+
+
 def verify_sha256(path: Path, expected: str) -> None:
     """Raises ModelError unless the file's SHA-256 is `expected`."""
     with path.open("rb") as file:

@@ -32,6 +32,7 @@ from persona_steering.errors import (
 
 PROGRAM = "persona-steer"
 DEBUG_VARIABLE = "PERSONA_STEER_DEBUG"
+COMPLETION_VARIABLE = "_PERSONA_STEER_COMPLETE"  # a shell asks for completions with it
 
 # Each command's module has the command under the same name ("-" becomes "_"), except where a builtin is in the way.
 COMMANDS: dict[str, tuple[str, str, str]] = {
@@ -59,6 +60,8 @@ COMMANDS: dict[str, tuple[str, str, str]] = {
     "shift": ("projections", "shift", "Measure how far finetuning has moved a model."),
     "screen": ("projections", "screen", "Find the training samples that would push a trait."),
     "config": ("config", "config", "Show and change the settings."),
+    "doctor": ("doctor", "doctor", "Check that everything works here, and say what to do."),
+    "completion": ("completion", "completion", "Print the completion script of a shell."),
 }
 
 # The order and the headings of the help.
@@ -186,7 +189,7 @@ def run(arguments: Sequence[str]) -> int:
     words = list(itertools.takewhile(lambda word: word != "--", arguments))
     debug = "--debug" in words or os.environ.get(DEBUG_VARIABLE, "") not in ("", "0")
     try:
-        code = root.main(list(arguments), prog_name=PROGRAM, standalone_mode=False)
+        code = root.main(list(arguments), prog_name=PROGRAM, complete_var=COMPLETION_VARIABLE, standalone_mode=False)
         sys.stdout.flush()
         return code if isinstance(code, int) else 0
     except BrokenPipeError:
