@@ -49,13 +49,13 @@ def elsewhere(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 
 def test_the_help_names_every_format_and_writer() -> None:
-    assert exchange.FORMATS == tuple(writing.FORMATS)
+    assert tuple(writing.FORMATS) == exchange.FORMATS
     from typing import get_args
 
     from persona_steering.vectors.formats import Writer
 
-    assert exchange.WRITERS == get_args(Writer)
-    assert exchange.KINDS == get_args(VectorKind)
+    assert get_args(Writer) == exchange.WRITERS
+    assert get_args(VectorKind) == exchange.KINDS
 
 
 def test_a_native_file_goes_out_and_comes_back_whole(
@@ -66,7 +66,8 @@ def test_a_native_file_goes_out_and_comes_back_whole(
     assert "warning" not in result.err
     data = elsewhere(tmp_path, monkeypatch)
     result = cli("import", "sage.safetensors")
-    assert result.code == 0 and "ready" in result.out and "0.83" in result.out
+    assert result.code == 0 and "0.83" in result.out
+    assert "stale" in result.out and "safety axis that it was measured with is not there" in result.out
     back = VectorStore(data / "vectors").load("persona", "sage", tiny_model)
     assert (back.digest, back.metadata) == (sage.digest, sage.metadata)
 
@@ -116,12 +117,12 @@ def test_an_archive_leaves_another_safety_axis_alone_and_says_so(
     result = cli("import", "sage.zip", "--json")
     assert "another safety axis" in result.data["warnings"][0]
     assert store.load("axis", "safety", tiny_model).digest == own.digest
-    assert {row["name"]: row["status"] for row in on_tiny("list", "--json").data}["sage"] == "stale"
+    assert result.data["status"] == "stale"
 
 
 def test_a_control_vector_has_the_measured_dose_in_it_when_a_strength_is_asked_for(sage, on_tiny: Cli) -> None:
     result = on_tiny("export", "sage", "sage.gguf", "--at-strength", "0.5")
-    assert result.code == 0 and "no floor on the safety axis" in result.err
+    assert result.code == 0 and "no floor on an axis" in result.err
     stored = {tensor.name: tensor.data for tensor in official.GGUFReader("sage.gguf").tensors}
     assert set(stored) == {"direction.1", "direction.2"}
     np.testing.assert_allclose(stored["direction.1"], 0.5 * 0.4 * sage.directions[1], rtol=1e-6)
@@ -132,7 +133,7 @@ def test_a_control_vector_has_the_measured_dose_in_it_when_a_strength_is_asked_f
 
 def test_a_raw_control_vector_says_that_its_scale_is_no_strength_and_what_is_lost(sage, on_tiny: Cli) -> None:
     result = on_tiny("export", "sage", "sage.gguf")
-    assert "--at-strength 1.0" in result.err and "a gguf file does not hold the direction at layer 0" in result.err
+    assert "--at-strength 1.0" in result.err and "the gguf file does not hold the direction at layer 0" in result.err
 
 
 def test_the_safe_form_has_nothing_along_the_safety_axis(
@@ -179,6 +180,18 @@ def test_a_file_of_another_tool_says_what_it_loses_and_comes_back_uncalibrated(
     copy = stored.load(found.data["kind"], "copy", tiny_model)
     for layer in copy.layers:
         np.testing.assert_array_equal(copy.directions[layer], original.directions[layer])
+
+
+def test_a_stale_vector_says_so_and_its_safe_form_has_no_strength(
+    sage, stored: VectorStore, on_tiny: Cli, tiny_model: ModelIdentity
+) -> None:
+    stored.save(stored.load("axis", "safety", tiny_model) * 2.0)
+    result = on_tiny("export", "sage", "sage.zip")
+    assert result.code == 0 and "'sage' is stale: it was measured with another safety axis" in result.err
+    assert "axes/safety.safetensors" not in zipfile.ZipFile("sage.zip").namelist()
+    assert on_tiny("export", "sage", "raw.gguf", "--at-strength", "1").code == 0
+    result = on_tiny("export", "sage", "safe.gguf", "--at-strength", "1", "--safe")
+    assert result.code == 8 and "not calibrated" in result.err
 
 
 def test_an_unclear_ending_or_format_is_refused_with_the_formats(sage, on_tiny: Cli) -> None:

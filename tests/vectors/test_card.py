@@ -80,7 +80,7 @@ def test_a_safe_calibration_is_stale_once_its_safety_axis_is_replaced_or_gone(st
     assert statuses(store, make_model(), safety=False)["sage"] == ("ready", "")
     store.delete("axis", SAFETY_AXIS, make_model())
     status, reason = statuses(store, make_model())["sage"]
-    assert status == "stale" and "gone" in reason
+    assert status == "stale" and "not there" in reason
 
 
 def test_the_assistant_axis_is_stale_once_its_personas_change(store, make_vector, make_model):

@@ -114,11 +114,14 @@ def asked_model(session: Session) -> ModelIdentity | None:
 
 def show_imported(session: Session, done: Imported) -> None:
     """The card of what was stored, what came with it, and what its user should know."""
-    from persona_steering.cli.personas import describe, show_card
+    from persona_steering.cli.personas import Entry, show_card
     from persona_steering.cli.render import emit_json, note, warn
+    from persona_steering.vectors import make_cards
 
-    about = done.vector.metadata
-    entry = describe(about, done.path, own=about.model, safety=session.config.steering.safety)
+    model, safety = done.vector.metadata.model, session.config.steering.safety
+    files = session.entries()
+    cards = zip(make_cards(files, model, safety=safety), files, strict=True)
+    entry = next(Entry(card, stored.path) for card, stored in cards if stored.path == done.path)
     if session.as_json:
         prompts = str(done.persona) if done.persona else None
         emit_json(entry.to_json(full=True) | {"axes": done.axes, "prompts": prompts, "warnings": done.warnings})

@@ -190,12 +190,14 @@ def find_entry(session: Session, name: str) -> Entry:
 
 def show_card(entry: Entry) -> None:
     """All that is known of a vector, in a box."""
-    from persona_steering.cli.render import calibration_rows, card
+    from persona_steering.cli.render import calibration_rows, card, layer_ranges
 
     known = entry.card
     rows = {"status": known.status, "because": known.reason}
     if known.calibration is not None:
         rows |= calibration_rows(known.calibration)
+    if known.layers:
+        rows["directions"] = f"at layers {layer_ranges(known.layers)}"
     if known.metadata is not None:
         about = known.metadata
         rows |= {"description": about.description, "sign": about.sign, "source": about.source}

@@ -97,9 +97,10 @@ class Exchange:
                 hint="Leave the strength out, or create the vector again at other layers.",
             )
         lost = writing.losses(written, chosen)
-        warnings = [f"a {chosen.name} file does not hold {'; '.join(lost)}."] if lost else []
+        warnings = list(self._cautions(vector))
+        warnings += [f"the {chosen.name} file does not hold {'; '.join(lost)}."] if lost else []
         if chosen.name == gguf.FORMAT:
-            warnings += _for_llama_cpp(source, strength)
+            warnings.append(_for_llama_cpp(source, strength))
         if chosen.name == archive.FORMAT:
             archive.write(path, self._archive(written))
         else:
@@ -139,7 +140,7 @@ class Exchange:
         written = None
         if persona is not None and not self._datasets.persona_path(persona.name).exists():
             written = self._datasets.save_persona(persona)
-        warnings += _cautions(vector)
+        warnings += _on_arrival(vector)
         return Imported(vector, saved, tuple(warnings), tuple(axis.name for axis in axes), written)
 
     def _safe_form(self, vector: SteeringVector) -> SteeringVector:
@@ -149,9 +150,25 @@ class Exchange:
         self._manager.bind(metadata.model)
         axis = self._manager.safety_axis()
         safe = orthogonalize_persona(vector, axis)
-        settings = {**metadata.settings, "without": {"axis": axis.name, "digest": axis.digest}}
-        changes = {"settings": settings, "safe_calibration": None, "evidence": None}
+        calibration = safe.metadata.calibration
+        changes: dict[str, object] = {
+            "settings": {**metadata.settings, "without": {"axis": axis.name, "digest": axis.digest}},
+            "safe_calibration": None,
+            "evidence": None,
+        }
+        if calibration is not None and calibration.settings.get(MEASURED_WITH, axis.digest) != axis.digest:
+            changes["calibration"] = None  # it was measured without another axis than this one
         return replace_metadata(safe, safe.metadata.model_copy(update=changes))
+
+    def _cautions(self, vector: SteeringVector) -> Iterator[str]:
+        """What holds of the vector wherever it goes: that it is stale or weak."""
+        card = vector_card(vector, self._surroundings(vector))
+        if card.status in ("stale", "weak"):
+            yield f"{vector.name!r} is {card.status}: {card.reason}."
+
+    def _surroundings(self, vector: SteeringVector) -> Surroundings:
+        model = vector.metadata.model
+        return Surroundings.of(self._store.list(model) if model else (), model)
 
     def _archive(self, vector: SteeringVector) -> Archive:
         metadata, model = vector.metadata, vector.metadata.model
@@ -160,8 +177,7 @@ class Exchange:
         if model is not None and self._store.exists("axis", SAFETY_AXIS, model):
             axis = self._store.load("axis", SAFETY_AXIS, model)
             axes = {SAFETY_AXIS: axis} if axis.digest == measured_with else {}
-        around = Surroundings.of(self._store.list(model) if model else (), model)
-        card = vector_card(vector, around).model_dump(mode="json", exclude={"metadata"})
+        card = vector_card(vector, self._surroundings(vector)).model_dump(mode="json", exclude={"metadata"})
         return Archive(vector, axes, card, _prompts(vector))
 
     def _new_axes(self, path: Path, parts: Archive, model: ModelIdentity) -> tuple[list[SteeringVector], list[str]]:
@@ -191,16 +207,11 @@ class Exchange:
             )
 
 
-def _for_llama_cpp(vector: SteeringVector, strength: float | None) -> Iterator[str]:
-    calibration = vector.metadata.calibration
-    if strength is None:
-        yield "the directions are raw, so llama.cpp's scale is not a strength" + (
-            "; --at-strength 1.0 writes the measured dose." if calibration else " and none was measured."
-        )
-        return
-    if calibration is not None and calibration.weak:
-        yield f"{vector.name!r} is weak on this model: {calibration.weak_reason}."
-    yield "llama.cpp adds the vector to every token, and sets no floor on the safety axis."
+def _for_llama_cpp(vector: SteeringVector, strength: float | None) -> str:
+    if strength is not None:
+        return "llama.cpp (--control-vector FILE, at scale 1) adds it to every token, and sets no floor on an axis."
+    measured = "--at-strength 1.0 writes the measured dose" if vector.metadata.calibration else "none was measured"
+    return f"the directions are raw, so llama.cpp's scale is not a strength; {measured}."
 
 
 def _prompts(vector: SteeringVector) -> dict[str, JsonValue] | None:
@@ -224,7 +235,7 @@ def _persona(path: Path, data: Mapping[str, JsonValue], vector: SteeringVector) 
         raise VectorFileError(f"{path}: its persona is not valid at {where}: {first['msg']}.") from exc
 
 
-def _cautions(vector: SteeringVector) -> Iterator[str]:
+def _on_arrival(vector: SteeringVector) -> Iterator[str]:
     metadata = vector.metadata
     if metadata.kind == "baseline":
         yield f"{vector.name!r} is a mean activation and not a direction, so nothing can be steered with it."

@@ -183,7 +183,7 @@ def _judged_persona(metadata: VectorMetadata, around: Surroundings) -> tuple[Sta
     if around.safety and around.digests and measured_with is not None:
         present = around.digests.get(("axis", SAFETY_AXIS))
         if present is None:
-            return "stale", "the safety axis that it was measured with is gone"
+            return "stale", "the safety axis that it was measured with is not there"
         if present != measured_with:
             return "stale", "it was measured with another safety axis than the present one"
     return ("weak", calibration.weak_reason) if calibration.weak else ("ready", "")
