@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import os
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -12,7 +13,7 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
 from persona_steering.errors import StorageError, UsageError, VectorError
-from persona_steering.vectors import Calibration, SteeringVector, formats
+from persona_steering.vectors import Calibration, SteeringVector, VectorKind, VectorMetadata, formats
 from persona_steering.vectors.formats import writing
 from persona_steering.vectors.formats.writing import FORMATS
 
@@ -142,3 +143,17 @@ def test_the_earlier_systems_files_hold_what_their_readers_look_for(tmp_path, ma
     payload = json.loads((tmp_path / "calm.json").read_text())
     assert payload["model_id"] == "hf:tiny/llama" and payload["trait_id"] == "calm"
     assert set(payload["vectors"]) == {"layer_2", "layer_4"} and payload["effectiveness_scores"] == {}
+
+
+def test_the_table_of_the_documentation_is_that_of_the_formats():
+    page = (Path(__file__).parents[3] / "docs" / "vectors.md").read_text()
+    lines = page[page.index("| format | ending |") :].split("\n\n")[0].splitlines()[2:]
+    rows = [[cell.strip() for cell in line.strip("|").split("|")] for line in lines]
+    assert [row[:3] for row in rows] == [[f.name, f.suffix, ", ".join(f.kinds)] for f in FORMATS.values()]
+    for name, *_, loses in rows:
+        keeps_all = all(FORMATS[name].keeps(metadata_of(kind)) == writing.ALL for kind in FORMATS[name].kinds)
+        assert (loses == "nothing" or name == "gguf") == keeps_all
+
+
+def metadata_of(kind: VectorKind) -> VectorMetadata:
+    return VectorMetadata(name="x", kind=kind, model=None, sign="", source="")
