@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any, Literal, TypeVar, cast
 
 import click
 
+from persona_steering.cli.complete import complete_vector
 from persona_steering.cli.context import (
     Session,
     base_options,
@@ -67,6 +68,7 @@ def readout_options(function: Function) -> Function:
             multiple=True,
             required=True,
             metavar="V",
+            shell_complete=complete_vector,
             help="A persona, trait or axis by its name, or a vector file. Repeatable.",
         ),
     ):

@@ -113,7 +113,7 @@ def project(
 def project_work(asked: Projecting) -> list[Work]:
     """What `project` would read; no model is needed. Raises as `Projecting.check`."""
     rows = sum(1 for sample in asked.check() if sample.text is not None)
-    return [Work(PHASE, 0, 0, rows)]
+    return [Work(PHASE, 0, 0, rows, captured=False)]
 
 
 @dataclass(frozen=True)
@@ -191,7 +191,7 @@ def shift(
 def shift_work(asked: Shifting) -> list[Work]:
     """What `shift` would read of each model."""
     count = len(asked.questions())
-    return [Work(BASE, 0, 0, count), Work(TUNED, 0, 0, count)]
+    return [Work(BASE, 0, 0, count, captured=False), Work(TUNED, 0, 0, count, captured=False)]
 
 
 @dataclass(frozen=True)
@@ -273,7 +273,10 @@ def own_sampling(config: Config, seed: int, max_new_tokens: int | None, temperat
 def screen_work(asked: Screening, sampling: Sampling) -> list[Work]:
     """What `screen` would ask and read; no model is needed. Raises as `Screening.check`."""
     count = sum(1 for sample in asked.check(sampling.seed) if sample.text is not None)
-    return [Work(OWN, count, sampling.max_new_tokens), Work(DIFFERENCES, 0, 0, 2 * count)]
+    return [
+        Work(OWN, count, sampling.max_new_tokens, captured=False),
+        Work(DIFFERENCES, 0, 0, 2 * count, captured=False),
+    ]
 
 
 def find_readouts(

@@ -14,7 +14,6 @@ from pathlib import Path
 from typing import Literal
 
 import numpy as np
-from pydantic import BaseModel, ConfigDict
 
 from persona_steering.backends.base import Progress, ProgressCallback, Text, no_progress
 from persona_steering.errors import UsageError
@@ -23,24 +22,21 @@ from persona_steering.evaluation.samples import Sample, SampleFile, copy_with, s
 from persona_steering.extraction.run import Moments, Run
 from persona_steering.files import atomic_writer
 from persona_steering.vectors import ModelIdentity
+from persona_steering.vectors.values import Closed
 
 PHASE = "projections"
 EXTREMES = 5  # answers shown from each end of a column
 NAMED = 1000  # skipped rows that are named; the others are counted
 
 
-class _Closed(BaseModel):
-    model_config = ConfigDict(extra="forbid", frozen=True)
-
-
-class Skipped(_Closed):
+class Skipped(Closed):
     """A row without a value, and why."""
 
     line: int
     reason: str
 
 
-class ShownSample(_Closed):
+class ShownSample(Closed):
     """An answer with its projection."""
 
     line: int
@@ -49,7 +45,7 @@ class ShownSample(_Closed):
     answer: str
 
 
-class Column(_Closed):
+class Column(Closed):
     """One projection of all answers. `layer` is ours, 0-based; the number in `name` is the published one.
 
     Mean, standard deviation and extremes are over answers, which are not independent where prompts repeat. None:
@@ -66,7 +62,7 @@ class Column(_Closed):
     highest: tuple[ShownSample, ...]
 
 
-class Projected(_Closed):
+class Projected(Closed):
     """What `project_file` did. `skipped` names the first NAMED rows without a value of `num_skipped`."""
 
     file: Path

@@ -156,4 +156,5 @@ def _skipped(skipped: Sequence[Skipped], count: int) -> list[Section]:
     if not count:
         return []
     named = "; ".join(f"line {one.line}: {one.reason}" for one in skipped[:NAMED])
-    return [Note(f"{count} rows have no value. {named}{' …' if count > NAMED else ''}", caution=True)]
+    rows = "1 row has" if count == 1 else f"{count} rows have"
+    return [Note(f"{rows} no value. {named}{' …' if count > NAMED else ''}", caution=True)]

@@ -17,7 +17,6 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
-from pydantic import BaseModel, ConfigDict
 
 from persona_steering.backends.base import (
     Backend,
@@ -41,16 +40,12 @@ from persona_steering.evaluation.readouts import (
 from persona_steering.evaluation.samples import Sample, csv_line
 from persona_steering.evaluation.statistics import mean_interval, z_score
 from persona_steering.extraction.run import Run, answer_seed
-from persona_steering.vectors import Interval
+from persona_steering.vectors.values import Closed, Interval
 
 OWN, PHASE = "own answers", "differences"
 
 
-class _Closed(BaseModel):
-    model_config = ConfigDict(extra="forbid", frozen=True)
-
-
-class Ranked(_Closed):
+class Ranked(Closed):
     """A sample with its difference. `data` and `own` are the two projections, `answer` is that of the data."""
 
     line: int
@@ -62,7 +57,7 @@ class Ranked(_Closed):
     own_answer: str
 
 
-class Pushed(_Closed):
+class Pushed(Closed):
     """What a data set would do along one vector at one layer.
 
     `difference` is the mean over samples with a 95 % interval, `relative` the same over ||v||. `above` is the share
@@ -80,7 +75,7 @@ class Pushed(_Closed):
     ranked: tuple[Ranked, ...]
 
 
-class Screened(_Closed):
+class Screened(Closed):
     """A screening in numbers. `out` holds the values of every sample, `own` says how the own answers were made."""
 
     file: Path

@@ -13,7 +13,6 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import numpy as np
-from pydantic import BaseModel, ConfigDict
 
 from persona_steering.backends.base import Backend, Progress, ProgressCallback, Text, conversation, no_progress
 from persona_steering.errors import ModelMismatchError, UsageError
@@ -26,17 +25,14 @@ from persona_steering.evaluation.readouts import (
     null_means,
 )
 from persona_steering.evaluation.statistics import mean_interval, z_score
-from persona_steering.vectors import Interval, ModelIdentity
+from persona_steering.vectors import ModelIdentity
+from persona_steering.vectors.values import Closed, Interval
 
 BASE, TUNED = "base model", "tuned model"
 AT_ONCE = 32  # questions between two reports of progress
 
 
-class _Closed(BaseModel):
-    model_config = ConfigDict(extra="forbid", frozen=True)
-
-
-class Shifted(_Closed):
+class Shifted(Closed):
     """The shift along one vector at one layer.
 
     `base`, `tuned` and `shift` are signed lengths in the residual stream; `relative` is the shift over ||v||, so 1 is
@@ -55,7 +51,7 @@ class Shifted(_Closed):
     by_question: tuple[float, ...]
 
 
-class Shift(_Closed):
+class Shift(Closed):
     """The shifts of all vectors and layers on the same questions."""
 
     base: str
