@@ -190,6 +190,7 @@ def find_entry(session: Session, name: str) -> Entry:
 
 def show_card(entry: Entry) -> None:
     """All that is known of a vector, in a box."""
+    from persona_steering.cli.measured import evidence_lines
     from persona_steering.cli.render import calibration_rows, card, layer_ranges
 
     known = entry.card
@@ -198,6 +199,8 @@ def show_card(entry: Entry) -> None:
         rows |= calibration_rows(known.calibration)
     if known.layers:
         rows["directions"] = f"at layers {layer_ranges(known.layers)}"
+    if known.evidence is not None:
+        rows |= evidence_lines(known.evidence)
     if known.metadata is not None:
         about = known.metadata
         rows |= {"description": about.description, "sign": about.sign, "source": about.source}

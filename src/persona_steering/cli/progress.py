@@ -40,6 +40,10 @@ LABELS = {
     "doses": "how strongly",
     "confirm": "confirming on new questions",
     "answers": "answers side by side",
+    "sweep": "answers at every strength",
+    "layers": "answers at every layer",
+    "card": "answers beside random ones",
+    "selectivity": "other personas and traits",
 }
 
 

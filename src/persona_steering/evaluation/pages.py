@@ -22,6 +22,7 @@ from persona_steering.evaluation.report import (
     Table,
 )
 from persona_steering.evaluation.report.sections import Cell
+from persona_steering.evaluation.similarity import Similarity
 from persona_steering.evaluation.sweep import Sweep, effect_of
 from persona_steering.vectors import SteeringVector
 from persona_steering.vectors.evidence import Evidence, Null
