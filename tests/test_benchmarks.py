@@ -19,7 +19,7 @@ SMALLEST = ["--random-weights", "small", "--device", "cpu", "--batch", "2", "--t
 def scripts_beside_each_other(monkeypatch: pytest.MonkeyPatch) -> None:
     """As Python does for a script: its folder comes first. Their short names do not outlive the test."""
     monkeypatch.syspath_prepend(FOLDER)
-    for name in ("machine", "timing"):
+    for name in ("machine", "timing", "steering", "extraction"):
         monkeypatch.delitem(sys.modules, name, raising=False)
 
 
@@ -53,6 +53,15 @@ def test_extraction_measures_the_same_means_both_ways(tmp_path: Path) -> None:
     assert all(math.isfinite(figure["value"]) and figure["value"] > 0 for figure in result["figures"])
     assert details(result, "given texts, 10")["smallest_cosine"] > 0.9999
     assert details(result, "prompts to vector")["answers"] == 12
+
+
+def test_evaluation_measures_the_same_answers_both_ways(tmp_path: Path) -> None:
+    sizes = ["--answers", "20", "--strengths", "3", "--questions", "2"]
+    result = run("evaluation", [*SMALLEST, *sizes], tmp_path)
+    assert all(math.isfinite(figure["value"]) and figure["value"] > 0 for figure in result["figures"])
+    assert details(result, "sweep of 3 strengths")["runs_with_the_same_texts"] == 1
+    assert details(result, "vector from")["smallest_cosine"] > 0.999
+    assert details(result, "projection of 20 answers")["answers"] == 20
 
 
 def test_cli_start_measures_the_help_and_finds_nothing_heavy(tmp_path: Path) -> None:
