@@ -125,3 +125,21 @@ def test_a_vector_that_is_nowhere_is_refused_as_what_it_was_asked_for(manager: P
     manager.bind(OTHER)
     with pytest.raises(ModelMismatchError):
         manager.find_vector(str(manager.store.path("persona", "sage", MODEL)))
+
+
+def test_a_vector_without_reference_norms_gets_those_of_its_model_once_there_are_some(manager: PersonaManager) -> None:
+    def with_norms(vector: SteeringVector, **changes: object) -> SteeringVector:
+        return replace_metadata(vector, vector.metadata.model_copy(update=changes))
+
+    manager.save(with_norms(make_vector(MODEL, name="foreign"), reference_norms={}))
+    assert manager.load("foreign").metadata.reference_norms == {}
+    safety = dict.fromkeys(range(4), 20.0)
+    manager.save(with_norms(axis(), reference_norms=safety))
+    assert manager.load("foreign").metadata.reference_norms == safety
+    manager.unload("foreign")
+    own = dict.fromkeys(range(4), 21.0)
+    manager.save(with_norms(axis(), name="assistant-baseline", kind="baseline", reference_norms=own))
+    assert manager.load("foreign").metadata.reference_norms == own  # its own answers rather than those to safe prompts
+    measured = dict.fromkeys(range(4), 3.0)
+    manager.save(with_norms(make_vector(MODEL, name="sage"), reference_norms=measured))
+    assert manager.load("sage").metadata.reference_norms == measured

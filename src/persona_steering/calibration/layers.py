@@ -52,7 +52,7 @@ def reference_norms(vector: SteeringVector) -> dict[int, float]:
     if missing := [layer for layer in vector.layers if layer not in references]:
         raise RecipeError(
             f"{vector.name!r} has no reference norms at layers {missing[:8]}, so a dose means nothing.",
-            hint="Extract it again, or give raw coefficients.",
+            hint="Measure those of the model with: persona-steer extract-axes. Or give raw coefficients.",
         )
     return references
 

@@ -28,9 +28,8 @@ from persona_steering.extraction.contrast import (
 )
 from persona_steering.extraction.run import Run
 from persona_steering.vectors import ModelIdentity, SteeringVector, VectorMetadata, compute_safe_floor
-from persona_steering.vectors.metadata import ASSISTANT_AXIS, SAFETY_AXIS
+from persona_steering.vectors.metadata import ASSISTANT_AXIS, ASSISTANT_BASELINE, SAFETY_AXIS
 
-ASSISTANT_BASELINE = "assistant-baseline"
 PERCENTILES = (1, 5, 10, 25, 50, 75)
 MIN_PERSONAS = 2
 

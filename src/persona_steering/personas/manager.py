@@ -20,9 +20,10 @@ from persona_steering.vectors import (
     blend_vectors,
     check_name,
     orthogonalize_persona,
+    replace_metadata,
 )
 from persona_steering.vectors.formats import read
-from persona_steering.vectors.metadata import SAFETY_AXIS
+from persona_steering.vectors.metadata import ASSISTANT_BASELINE, SAFETY_AXIS
 
 
 class DescriptionCreator(Protocol):
@@ -33,6 +34,7 @@ class DescriptionCreator(Protocol):
 
 
 STEERABLE: tuple[VectorKind, ...] = ("persona", "trait")
+_NORMS_OF: tuple[tuple[VectorKind, str], ...] = (("baseline", ASSISTANT_BASELINE), ("axis", SAFETY_AXIS))
 
 
 class PersonaManager:
@@ -77,9 +79,14 @@ class PersonaManager:
         return sorted(self._loaded)
 
     def load(self, name: str) -> SteeringVector:
-        """The raw vector of a persona or trait. Raises NotFoundError with the nearest names."""
+        """The raw vector of a persona or trait. Raises NotFoundError with the nearest names.
+
+        One that came without reference norms, as from another tool's file, gets those of the model.
+        """
         if name not in self._loaded:
             self._loaded[name] = self.store.load(self.kind_of(name), name, self.model)
+        if not self._loaded[name].metadata.reference_norms:
+            self._loaded[name] = self._with_norms(self._loaded[name])
         return self._loaded[name]
 
     def find_vector(self, source: str) -> SteeringVector:
@@ -146,6 +153,20 @@ class PersonaManager:
     def has_safety_axis(self) -> bool:
         """Whether the model's safety axis has been extracted."""
         return self.store.exists("axis", SAFETY_AXIS, self.model)
+
+    def reference_norms(self) -> dict[int, float]:
+        """The median ||h|| per layer of the model's own answers, as its baseline or safety axis holds them.
+
+        They are a fact of the model, whatever the vector. Empty while it has neither of the two.
+        """
+        for kind, name in _NORMS_OF:
+            if self.store.exists(kind, name, self.model):
+                return dict(self.store.load(kind, name, self.model).metadata.reference_norms)
+        return {}
+
+    def _with_norms(self, vector: SteeringVector) -> SteeringVector:
+        changes = {"reference_norms": self.reference_norms()}
+        return replace_metadata(vector, vector.metadata.model_copy(update=changes))
 
     def save(self, vector: SteeringVector) -> None:
         """Writes a vector to the store; a loaded one of the same name is replaced."""

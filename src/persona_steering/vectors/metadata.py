@@ -20,6 +20,7 @@ VectorKind = Literal["persona", "trait", "axis", "baseline"]
 
 SCHEMA_VERSION = 1
 ASSISTANT_AXIS = "assistant"
+ASSISTANT_BASELINE = "assistant-baseline"
 SAFETY_AXIS = "safety"
 UNKNOWN_PERCENTILE = "imported"  # key of thresholds whose percentile their file did not say
 _PERCENTILE = re.compile(r"\d{1,3}(\.\d+)?")
