@@ -22,15 +22,15 @@ def stoppable() -> Iterator[Callable[[], bool]]:
 
     previous = signal.signal(signal.SIGINT, on_interrupt)
     try:
-        with _no_caret():
+        with _unechoed():
             yield stopped.is_set
     finally:
         signal.signal(signal.SIGINT, previous)
 
 
 @contextmanager
-def _no_caret() -> Iterator[None]:
-    """Keeps a terminal from writing ^C into the answer."""
+def _unechoed() -> Iterator[None]:
+    """Keeps keys (^C too) from being written into the answer, and Ctrl-C from dropping some of it."""
     if not sys.stdin.isatty():
         yield
         return
@@ -42,7 +42,8 @@ def _no_caret() -> Iterator[None]:
         yield
         return
     before = termios.tcgetattr(terminal)
-    termios.tcsetattr(terminal, termios.TCSANOW, [*before[:3], before[3] & ~termios.ECHOCTL, *before[4:]])
+    local = before[3] & ~termios.ECHO | termios.NOFLSH
+    termios.tcsetattr(terminal, termios.TCSANOW, [*before[:3], local, *before[4:]])
     try:
         yield
     finally:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import sys
 import time
+from collections.abc import Callable
 from pathlib import Path
 from types import TracebackType
 from typing import Self
@@ -14,7 +15,7 @@ import pyte
 
 import persona_steering
 
-PATIENCE = 120  # seconds; a busy machine loads slowly
+PATIENCE = 90  # seconds; a busy machine loads slowly
 
 
 class Window:
@@ -56,27 +57,23 @@ class Window:
         """Sends keys as they are; "\\r" is Enter."""
         self._child.send(keys)
 
-    def wait_for(self, text: str, *, times: int = 1) -> str:
-        """Reads until the text stands on the screen that often, and returns all that is shown."""
-        end = time.monotonic() + PATIENCE
-        while self.text.count(text) < times:
-            assert time.monotonic() < end, f"no {text!r} in:\n{self.text}"
-            self._read()
-        return self.text
+    def wait_for(self, text: str, *, times: int = 1) -> None:
+        """Reads until the text is shown that often."""
+        self.wait_until(lambda shown: shown.count(text) >= times, f"no {text!r}")
 
-    def wait_until_gone(self, text: str) -> None:
-        """Reads until the text is no longer shown."""
+    def wait_until(self, holds: Callable[[str], bool], otherwise: str) -> None:
+        """Reads until something holds of what is shown."""
         end = time.monotonic() + PATIENCE
-        while text in self.text:
-            assert time.monotonic() < end, f"{text!r} in:\n{self.text}"
+        while not holds(self.text):
+            assert time.monotonic() < end, f"{otherwise} in:\n{self.text}"
             self._read()
 
     def say(self, line: str, answer: str) -> str:
-        """Types a line, and waits for `answer` and the next prompt after it. Returns what came after the line."""
+        """Types a line, and waits until `answer` is shown once more. Returns all that came after the line."""
         before = self.text.count(answer)
         self.type(line + "\r")
-        self.wait_for(answer, times=before + 1 + (answer in line))
-        return self.text.rpartition(line.splitlines()[-1])[2]
+        self.wait_for(answer, times=before + 1)
+        return self.text.rpartition(f"{line}\n")[2]
 
     def exit_code(self) -> int | None:
         """Waits for the end."""
