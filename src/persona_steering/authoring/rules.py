@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 
 from persona_steering.authoring.characters import same_sides
 from persona_steering.personas.texts import (
@@ -18,14 +19,14 @@ from persona_steering.personas.texts import (
 )
 
 _TELLING = frozenset(words("describe tell explain imagine share name"))  # a task that is as open as a question
-_ASKING = frozenset(words("question questions sentence sentences"))  # the writer repeats its task
+_ASKING = frozenset(words("question questions"))  # the writer repeats its task
 _SPEAKS = re.compile(
     r"^(You|Your|Speak|Talk|Answer|Act|Stay|Reply|Respond|When|Before|What you|All your|From now on)\b"
 )
 _ODD = re.compile(r"[\x00-\x1f\x7f<>{}\[\]|\\^`~#*_=]|https?:|\w\.\w{2,3}/")
 _DANGLING = frozenset(
     words(
-        "a an the and or but nor of from into with without my your his our their every each very because than"
+        "a an the and or but nor of from into with without your his our their every each very because than"
         " if is that which who"
     )
 )
@@ -67,7 +68,8 @@ def _repeats(text: str) -> bool:
     """Whether four words in a row come twice, a word follows itself, or one makes up a third of a long text."""
     found = words(text)
     runs = [tuple(found[i : i + 4]) for i in range(len(found) - 3)]
-    doubled = any(found[i] in found[i + 1 : i + 3] for i in range(len(found)) if found[i] not in FUNCTION_WORDS)
+    apart = [word for word in found if word not in ("and", "or")]
+    doubled = any(a == b for a, b in pairwise(apart) if a not in FUNCTION_WORDS)
     return len(set(runs)) < len(runs) or doubled or (len(found) > 9 and max(map(found.count, found)) > len(found) / 3)
 
 
@@ -83,9 +85,9 @@ def _without_words(text: str) -> bool:
 COMMON = (
     Rule("speaks of an AI", lambda text: bool(MACHINE.search(text))),
     Rule("odd characters, a link or code", lambda text: bool(_ODD.search(text)) or _without_words(text)),
-    Rule("repeats itself", _repeats),
-    Rule("breaks off", _breaks_off),
 )
+# of small models; long prompts written by hand may repeat a word on purpose, or end with a quoted "and"
+FAULTS = (Rule("repeats itself", _repeats), Rule("breaks off", _breaks_off))
 QUESTION_RULES = (
     *_length(5, 30),
     _runs_on(140),
@@ -94,6 +96,7 @@ QUESTION_RULES = (
     Rule("speaks of the asking", lambda text: bool(_ASKING & set(words(text)))),
     Rule("two questions", lambda text: text.count("?") > 1),
     *COMMON,
+    *FAULTS,
 )
 PROMPT_RULES = (
     *_length(4, 20),
@@ -101,12 +104,13 @@ PROMPT_RULES = (
     Rule("a yes/no question", lambda text: _first(text) in YES_NO),
     Rule("a question without a question mark", lambda text: _first(text) in INTERROGATIVE and text[-1:] != "?"),
     *COMMON,
+    *FAULTS,
 )
 _ENDS = Rule("does not end a sentence", lambda text: not text.endswith((".", "!", "?", ".'", "!'", "?'")))
 _SPOKEN_TO = Rule("does not speak to the character", lambda text: not _SPEAKS.match(text))
 # what a writer adds to a character's description
-SIDE_RULES = (*_length(8, 90), _runs_on(180), _SPOKEN_TO, _ENDS, *COMMON)
-PAIR_RULES = (*_length(12, 120), _runs_on(180), Rule("both sides say the same", same_sides), _ENDS, *COMMON[:2])
+SIDE_RULES = (*_length(8, 90), _runs_on(180), _SPOKEN_TO, _ENDS, *COMMON, *FAULTS)
+PAIR_RULES = (*_length(12, 120), _runs_on(180), Rule("both sides say the same", same_sides), _ENDS, *COMMON)
 PERSONA_RULES = (
     *_length(12, 150),
     Rule("not 2 to 4 sentences", lambda text: not 2 <= len(sentences(text)) <= 4),

@@ -61,12 +61,13 @@ def write_set(
         raise UsageError(f"{path} is there already.", hint="Add --replace to have it written anew.")
     partial = path.with_name(f"{kind}.partial.jsonl")
     generator = DatasetGenerator(writer, seed=seed, progress=progress, cancelled=cancelled)
-    write = {
-        "questions": generator.generate_extraction_questions,
-        "safe": generator.generate_safe_prompts,
-        "unsafe": generator.generate_unsafe_prompts,
-    }[kind]
-    written = write(n, keep_in=partial)
+    written: Generated[Question] | Generated[SafetyPrompt]
+    if kind == "questions":
+        written = generator.generate_extraction_questions(n, keep_in=partial)
+    elif kind == "safe":
+        written = generator.generate_safe_prompts(n, keep_in=partial)
+    else:
+        written = generator.generate_unsafe_prompts(n, keep_in=partial)
     kept = f"What there is, is in {partial}: the same command goes on from there, also with another --generator."
     save_jsonl(written.require("questions" if kind == "questions" else f"{kind} prompts", hint=kept), path)
     partial.unlink(missing_ok=True)

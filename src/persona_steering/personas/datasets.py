@@ -3,6 +3,7 @@
 datasets/questions.jsonl          extraction questions
 datasets/safe.jsonl, unsafe.jsonl safe and unsafe prompts
 datasets/personas/NAME.toml       system prompts of a persona
+datasets/traits/NAME.toml         instructions of a trait
 """
 
 from __future__ import annotations
@@ -27,6 +28,7 @@ from persona_steering.personas.questions import (
     load_questions,
     load_safety_prompts,
 )
+from persona_steering.personas.trait import Trait
 from persona_steering.vectors import check_name
 
 SetKind = Literal["questions", "safe", "unsafe"]
@@ -86,6 +88,16 @@ class Datasets:
         path = self.persona_path(name)
         return load_prompts(path) if path.exists() else None
 
+    def trait_path(self, name: str) -> Path:
+        """Where the instructions of a trait are, or would be. Raises UsageError for what is not a name."""
+        return self.folder / "traits" / f"{check_name(name)}.toml"
+
+    def save_trait(self, trait: Trait) -> Path:
+        """Writes a trait's instructions and questions, for editing. Raises StorageError."""
+        path = self.trait_path(trait.name)
+        write_atomically(path, trait_toml(trait).encode())
+        return path
+
     def save_persona(self, persona: Persona) -> Path:
         """Writes a persona's prompts, for editing. Raises StorageError."""
         path = self.persona_path(persona.name)
@@ -109,7 +121,7 @@ def read_lines(kind: SetKind, path: Path) -> list[tuple[int, Question | SafetyPr
 
     Raises: NotFoundError, UsageError for a file that is no text.
     """
-    schema = Question if kind == "questions" else SafetyPrompt
+    schema: type[Question] | type[SafetyPrompt] = Question if kind == "questions" else SafetyPrompt
     found: list[tuple[int, Question | SafetyPrompt | UsageError]] = []
     for number, line in enumerate(read_text(path).split("\n"), start=1):
         try:
@@ -142,6 +154,23 @@ def persona_toml(persona: Persona) -> str:
     if persona.traits:
         lines.append(f"traits = [{', '.join(map(_toml, persona.traits))}]")
     lines += ["system_prompts = [", *(f"  {_toml(prompt)}," for prompt in persona.system_prompts), "]"]
+    return "\n".join(lines) + "\n"
+
+
+def trait_toml(trait: Trait) -> str:
+    """A trait as the TOML that `load_trait` reads; keys without a value are left out."""
+    lines = [
+        "# The instructions of a trait: pos evokes it, neg its opposite. Edit them as you like, then create it again.",
+        f"name = {_toml(trait.name)}",
+    ]
+    for key in ("opposite", "description", "eval_prompt"):
+        if value := getattr(trait, key):
+            lines.append(f"{key} = {_toml(value)}")
+    for key in ("questions", "evaluation_questions"):
+        if asked := getattr(trait, key):
+            lines += [f"{key} = [", *(f"  {_toml(question)}," for question in asked), "]"]
+    for pair in trait.pairs:
+        lines += ["", "[[pairs]]", f"pos = {_toml(pair.pos)}", f"neg = {_toml(pair.neg)}"]
     return "\n".join(lines) + "\n"
 
 
