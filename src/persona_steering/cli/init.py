@@ -26,7 +26,7 @@ STEP_NAMES = ("datasets", "baseline", "safety", "personas", "assistant")
     "--personas",
     metavar="A,B",
     shell_complete=complete_archetype,
-    help="Archetypes to make.  [default: sage,pirate,scientist]",
+    help="Archetypes to make.  [default: sage,pirate,hermit]",
 )
 @click.option("--no-personas", is_flag=True, help="Make no personas, and so no assistant axis.")
 @click.option("--skip", multiple=True, type=click.Choice(STEP_NAMES), help="Leave a step out. Repeatable.")

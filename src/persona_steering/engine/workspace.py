@@ -29,7 +29,7 @@ StepName = Literal["datasets", "baseline", "safety", "personas", "assistant"]
 State = Literal["todo", "done", "skipped", "failed"]
 STEPS: tuple[StepName, ...] = get_args(StepName)
 FOLDERS = ("datasets", "vectors", "runs")
-STARTERS = ("sage", "pirate", "scientist")
+STARTERS = ("sage", "pirate", "hermit")
 
 
 @dataclass(frozen=True)
