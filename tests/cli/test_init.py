@@ -9,8 +9,6 @@ import yaml
 from tests.cli.conftest import Cli, Terminal
 
 from persona_steering.config import get_config
-from persona_steering.engine import create
-from persona_steering.engine.estimate import Work
 from persona_steering.vectors import ModelIdentity, VectorStore
 
 pytestmark = pytest.mark.usefixtures("little_effort")
@@ -115,22 +113,3 @@ def test_a_no_stops_before_any_step(on_tiny: Cli, tmp_path: Path) -> None:
     result = on_tiny("init", "lab", "--no-personas", stdin=Terminal("n\n"))
     assert result.code == 130 and "Go on?" in result.err
     assert not list((tmp_path / "lab" / "vectors").rglob("*.safetensors"))
-
-
-def test_the_estimate_counts_what_a_creation_asks(
-    on_tiny: Cli, tiny_model: ModelIdentity, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    counted = on_tiny("create", "sage", "--from-archetype", "sage", "--dry-run", "--json").data
-    asked: list[Work] = []
-    answers = create.Run.answers
-
-    def count(self: object, backend: object, requests: list[object], *, phase: str, **options: object) -> object:
-        asked.append(Work(phase, len(requests), 0))
-        return answers(self, backend, requests, phase=phase, **options)  # type: ignore[arg-type]
-
-    monkeypatch.setattr(create.Run, "answers", count)
-    assert on_tiny("create", "sage", "--from-archetype", "sage").code == 0
-    first = {}
-    for work in asked:
-        first.setdefault(work.phase, work.answers)
-    assert counted["phases"] == first and counted["answers"] == sum(first.values())

@@ -77,6 +77,14 @@ def complete_archetype(ctx: click.Context, incomplete: str) -> Iterable[tuple[st
 
 
 @_offering
+def complete_trait(ctx: click.Context, incomplete: str) -> Iterable[tuple[str, str]]:
+    """Traits that ship with the package."""
+    from persona_steering.personas import list_traits
+
+    return [(name, "trait") for name in list_traits()]
+
+
+@_offering
 def complete_key(ctx: click.Context, incomplete: str) -> Iterable[tuple[str, str]]:
     """Keys of the settings."""
     from persona_steering.config.schema import FIELDS

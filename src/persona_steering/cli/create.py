@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import sys
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import click
 
+from persona_steering.cli.complete import complete_archetype, complete_trait
 from persona_steering.cli.context import (
     Session,
     effort_options,
@@ -22,26 +25,64 @@ if TYPE_CHECKING:
     from persona_steering.vectors import SteeringVector
 
 
+PROMPTS = 5  # that a model writes for a description
+
+
+@dataclass(frozen=True)
+class Sources:
+    """What the options say of the persona or trait to make."""
+
+    archetype: str | None = None
+    prompts: Path | None = None
+    trait: str | None = None
+    opposite: str | None = None
+    description: str | None = None
+
+    @property
+    def given(self) -> int:
+        """How many of them, where one is needed. The opposite belongs to the trait."""
+        return sum(one is not None for one in (self.archetype, self.prompts, self.trait, self.description))
+
+
 @click.command()
-@click.argument("name")
-@click.option("--from-archetype", "archetype", metavar="A", help="A persona that ships with the package.")
+@click.argument("name", required=False)
+@click.option(
+    "--from-archetype",
+    "archetype",
+    metavar="A",
+    shell_complete=complete_archetype,
+    help="A persona that ships with the package.",
+)
 @click.option("--prompts", type=click.Path(path_type=Path), metavar="FILE", help="System prompts: toml, json, txt.")
-@click.option("--trait", metavar="WORD", help="A trait of the library, another adjective, or a file: toml, json.")
+@click.option(
+    "--trait",
+    metavar="WORD",
+    shell_complete=complete_trait,
+    help="A trait of the library, another adjective, or a file: toml, json.",
+)
 @click.option("--opposite", metavar="WORD", help="The trait's opposite.  [default: the library's, else its absence]")
 @click.option("--description", metavar="TEXT", help="Who it is, in a sentence; a model writes the system prompts.")
 @generator_option
+@click.option(
+    "-i", "--interactive", is_flag=True, help="Ask for everything, and show the prompts before they are used."
+)
+@click.option("--edit", is_flag=True, help="Open the prompts in $EDITOR before they are used.")
+@click.option("--dry-run", is_flag=True, help="Show what it would take here; make nothing.")
 @effort_options
 @json_option
 @model_options
 @pass_session
 def create(
     session: Session,
-    name: str,
+    name: str | None,
     archetype: str | None,
-    description: str | None,
     prompts: Path | None,
     trait: str | None,
     opposite: str | None,
+    description: str | None,
+    interactive: bool,
+    edit: bool,
+    dry_run: bool,
 ) -> None:
     """Make the vector NAME for a model, choose its layers and dose, and measure what it does.
 
@@ -52,57 +93,116 @@ def create(
       persona-steer create wizard --description "a grumpy old wizard who speaks in riddles"
       persona-steer create silly --trait silly
       persona-steer create confident --trait confident --opposite insecure
+      persona-steer create --interactive
+      persona-steer create sage --from-archetype sage --dry-run
     """
-    check_sources(session, name, (archetype, prompts, trait, description), opposite=opposite)
-    if description is not None:
-        subject: Persona | Trait = propose_prompts(session, name, description)
+    sources = Sources(archetype, prompts, trait, opposite, description)
+    check_flags(name, interactive=interactive, edit=edit, dry_run=dry_run)
+    if dry_run:
+        show_estimate(session, planned(session, str(name), sources))
+        return
+    if interactive:
+        from persona_steering.cli.guided import ask_subject
+
+        subject = ask_subject(session, name, sources)
     else:
-        subject = read_subject(name, archetype=archetype, prompts=prompts, trait=trait, opposite=opposite)
+        subject = chosen(session, str(name), sources)
+    if edit:
+        from persona_steering.cli.guided import edited
+
+        subject = edited(session, subject)
+    show_created(session, make(session, subject))
+
+
+def make(session: Session, subject: Persona | Trait) -> SteeringVector:
+    """Extracts, measures and stores it, with progress."""
     from persona_steering.cli.progress import resumable_progress
     from persona_steering.engine.create import Creator
 
     with resumable_progress(quiet=session.quiet) as progress:
         creator = Creator(session.model, session.manager, session.config, effort=session.effort, progress=progress)
-        vector = creator.create(subject).vector
-    show_created(session, vector)
+        return creator.create(subject).vector
 
 
-def check_sources(
-    session: Session, name: str, sources: tuple[object, object, object, object], *, opposite: str | None
-) -> None:
-    """Raises UsageError unless the name is valid, one source is given, and the other options fit it.
+def check_flags(name: str | None, *, interactive: bool, edit: bool, dry_run: bool) -> None:
+    """Raises UsageError where the options do not go together."""
+    if dry_run and (interactive or edit):
+        raise UsageError("--dry-run asks and edits nothing.", hint="Leave out --interactive and --edit.")
+    if interactive and not sys.stdin.isatty():
+        raise UsageError("nobody can be asked: stdin is not a terminal.", hint="Give the options instead.")
+    if name is None and not interactive:
+        raise UsageError("missing argument 'NAME'.", hint="Give a name, or --interactive.")
 
-    sources: of --from-archetype, --prompts, --trait and --description, None where it was not given.
-    """
+
+def chosen(session: Session, name: str, sources: Sources) -> Persona | Trait:
+    """The persona or trait that the options describe; a description has its prompts written. Raises as its parts."""
+    check_sources(session, name, sources)
+    if sources.description is not None:
+        return propose_prompts(session, name, sources.description)
+    return read_subject(name, sources)
+
+
+def check_sources(session: Session, name: str, sources: Sources) -> None:
+    """Raises UsageError unless the name is valid, one source is given, and the other options fit it."""
     from persona_steering.vectors import check_name
 
     check_name(name)
-    *_, trait, description = sources
-    given = sum(source is not None for source in sources)
-    if given != 1:
+    if sources.given != 1:
         raise UsageError(
-            f"{given or 'no'} sources were given for {name!r}, and exactly one is needed.",
+            f"{sources.given or 'no'} sources were given for {name!r}, and exactly one is needed.",
             hint="Give --from-archetype A, --description TEXT, --prompts FILE or --trait WORD.",
         )
-    if opposite is not None and trait is None:
+    if sources.opposite is not None and sources.trait is None:
         raise UsageError("--opposite was given without --trait.", hint="Give --trait WORD --opposite WORD.")
-    if session.generator is not None and description is None:
+    if session.generator is not None and sources.description is None:
         raise UsageError("--generator was given without --description.", hint="Nothing else is written by a model.")
 
 
-def read_subject(
-    name: str, *, archetype: str | None, prompts: Path | None, trait: str | None, opposite: str | None
-) -> Persona | Trait:
+def read_subject(name: str, sources: Sources) -> Persona | Trait:
     """The persona or trait that a source describes, called `name`. Raises UsageError or NotFoundError."""
     from persona_steering.personas import find_trait, load_archetype, load_prompts
 
-    if archetype is not None:
-        subject: Persona | Trait = load_archetype(archetype)
-    elif prompts is not None:
-        subject = load_prompts(prompts)
+    if sources.archetype is not None:
+        subject: Persona | Trait = load_archetype(sources.archetype)
+    elif sources.prompts is not None:
+        subject = load_prompts(sources.prompts)
     else:
-        subject = find_trait(str(trait), opposite)
+        subject = find_trait(str(sources.trait), sources.opposite)
     return subject.model_copy(update={"name": name})
+
+
+def planned(session: Session, name: str, sources: Sources) -> Persona | Trait:
+    """As `chosen`, for counting: where a model would first write the prompts, as many stand in for them."""
+    from persona_steering.personas import Persona
+    from persona_steering.personas.datasets import Datasets
+
+    check_sources(session, name, sources)
+    if sources.description is None:
+        return read_subject(name, sources)
+    kept = Datasets(session.config.datasets_dir).persona(name)
+    prompts = tuple(f"Prompt {i}, yet to be written." for i in range(1, PROMPTS + 1))
+    return kept or Persona(name=name, description=sources.description, system_prompts=prompts)
+
+
+def show_estimate(session: Session, subject: Persona | Trait) -> None:
+    """How many answers, how long and how much disk a creation takes on the loaded model."""
+    from persona_steering.cli.estimates import SAID, duration, estimated, measured_speed, size, to_json
+    from persona_steering.cli.progress import label
+    from persona_steering.cli.render import card, emit_json, note
+    from persona_steering.engine.create import Creator
+    from persona_steering.engine.estimate import creation_work
+
+    creator = Creator(session.model, session.manager, session.config, effort=session.effort)
+    session.manager.check_new(subject.name)
+    found = estimated(session, creation_work(creator, subject), measured_speed(session))
+    if session.as_json:
+        emit_json(to_json(found))
+        return
+    rows = {label(one.phase): f"{one.answers} answers" for one in found.work}
+    rows["in all"] = f"{found.answers} answers of {found.tokens} tokens at most"
+    rows |= {"time here": duration(found.seconds), "disk": size(found.disk)}
+    card(f"{subject.name} on {session.config.model.name}, {session.effort_name} effort", rows)
+    note(SAID, quiet=session.quiet)
 
 
 def propose_prompts(session: Session, name: str, description: str) -> Persona:
