@@ -17,6 +17,7 @@ def test_a_bare_tensor_becomes_a_vector_of_the_named_model_and_steers_it(
     torch.save(5 * torch.randn(layers + 1, size, generator=torch.Generator().manual_seed(0)), "evil.pt")
     result = on_tiny("import", "evil.pt", "--json")
     assert result.code == 0, result.err
+    assert "extract-axes" in result.data["warnings"][0]
     assert result.data["status"] == "not calibrated" and result.data["layers"] == list(range(layers - 1))
     assert store.load("trait", "evil", tiny_model).metadata.model == tiny_model
 

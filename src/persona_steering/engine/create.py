@@ -36,6 +36,7 @@ from persona_steering.personas import Persona, Trait
 from persona_steering.personas.datasets import Datasets
 from persona_steering.personas.manager import PersonaManager
 from persona_steering.vectors import ModelIdentity, SteeringVector, orthogonalize_persona, replace_metadata
+from persona_steering.vectors.card import MEASURED_WITH
 
 
 class Effort(BaseModel):
@@ -236,7 +237,7 @@ class Creator:
         floor = SteeringEngine(self.model, self.manager, self.config).safety_floor()
         raw, safe = search.calibrate(vector, safe=orthogonalize_persona(vector, safety), floor=floor)
         if safe is not None:
-            safe = safe.model_copy(update={"settings": {**safe.settings, "safety_axis": safety.digest}})
+            safe = safe.model_copy(update={"settings": {**safe.settings, MEASURED_WITH: safety.digest}})
         metadata = vector.metadata.model_copy(update={"calibration": raw, "safe_calibration": safe})
         return replace_metadata(vector, metadata)
 

@@ -134,14 +134,33 @@ class Exchange:
         persona = None if parts.persona is None else _persona(path, parts.persona, vector)
         axes, warnings = self._new_axes(path, parts, vector.metadata.model)
         self._check_free(vector, vector.metadata.model, overwrite=overwrite)
-        saved = self._store.save(vector)
+        self._manager.bind(vector.metadata.model)
+        saved = self._manager.save(vector)
         for axis in axes:
-            self._store.save(axis)
+            self._manager.save(axis)
         written = None
         if persona is not None and not self._datasets.persona_path(persona.name).exists():
             written = self._datasets.save_persona(persona)
-        warnings += _on_arrival(vector)
+        warnings += self._on_arrival(vector)
         return Imported(vector, saved, tuple(warnings), tuple(axis.name for axis in axes), written)
+
+    def _on_arrival(self, vector: SteeringVector) -> Iterator[str]:
+        """What the user of an imported vector should know."""
+        metadata = vector.metadata
+        if metadata.kind == "baseline":
+            yield f"{vector.name!r} is a mean activation and not a direction, so nothing can be steered with it."
+        if "at_strength" in metadata.settings:
+            yield f"{vector.name!r} has a strength in its values, for llama.cpp; the raw vector is the one to keep."
+        if metadata.source == f"import:{gguf.FORMAT}" and metadata.settings.get("written_by") == "unknown":
+            yield (
+                "direction.N was read as layer N. If llama.cpp's own generator or repeng wrote the file, import it "
+                "again with --written-by cvector-generator or --written-by repeng."
+            )
+        if metadata.kind in STEERABLE and not (metadata.reference_norms or self._manager.reference_norms()):
+            yield (
+                "how long the hidden states of this model are has not been measured; before you steer with the vector, "
+                "run: persona-steer extract-axes safety"
+            )
 
     def _safe_form(self, vector: SteeringVector) -> SteeringVector:
         metadata = vector.metadata
@@ -233,16 +252,3 @@ def _persona(path: Path, data: Mapping[str, JsonValue], vector: SteeringVector) 
         first = exc.errors(include_url=False)[0]
         where = ".".join(map(str, first["loc"]))
         raise VectorFileError(f"{path}: its persona is not valid at {where}: {first['msg']}.") from exc
-
-
-def _on_arrival(vector: SteeringVector) -> Iterator[str]:
-    metadata = vector.metadata
-    if metadata.kind == "baseline":
-        yield f"{vector.name!r} is a mean activation and not a direction, so nothing can be steered with it."
-    if "at_strength" in metadata.settings:
-        yield f"{vector.name!r} has a strength in its values, for llama.cpp; the raw vector is the one to keep."
-    if metadata.source == f"import:{gguf.FORMAT}" and metadata.settings.get("written_by") == "unknown":
-        yield (
-            "direction.N was read as layer N. If llama.cpp's own generator or repeng wrote the file, import it again "
-            "with --written-by cvector-generator or --written-by repeng."
-        )

@@ -19,11 +19,11 @@ from persona_steering.config.places import MARKER
 from persona_steering.engine.create import Creator
 from persona_steering.engine.estimate import Work, baseline_work, creation_work, safety_work
 from persona_steering.errors import QualityError, UsageError, unknown
-from persona_steering.extraction.axes import ASSISTANT_BASELINE, MIN_PERSONAS
+from persona_steering.extraction.axes import MIN_PERSONAS
 from persona_steering.files import storage_error, write_atomically
 from persona_steering.personas import load_archetype
 from persona_steering.vectors.card import active_calibration, make_cards
-from persona_steering.vectors.metadata import ASSISTANT_AXIS
+from persona_steering.vectors.metadata import ASSISTANT_AXIS, ASSISTANT_BASELINE
 
 StepName = Literal["datasets", "baseline", "safety", "personas", "assistant"]
 State = Literal["todo", "done", "skipped", "failed"]

@@ -168,11 +168,12 @@ class PersonaManager:
         changes = {"reference_norms": self.reference_norms()}
         return replace_metadata(vector, vector.metadata.model_copy(update=changes))
 
-    def save(self, vector: SteeringVector) -> None:
-        """Writes a vector to the store; a loaded one of the same name is replaced."""
-        self.store.save(vector)
+    def save(self, vector: SteeringVector) -> Path:
+        """Writes a vector to the store; a loaded one of the same name is replaced. Returns its file."""
+        path = self.store.save(vector)
         if vector.metadata.kind in STEERABLE:
             self._loaded[vector.name] = vector
+        return path
 
     def check_new(self, name: str) -> None:
         """Raises UsageError for a name that a persona or trait of the model has."""
