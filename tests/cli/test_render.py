@@ -45,6 +45,33 @@ def test_an_answer_cannot_drive_the_terminal(monkeypatch: pytest.MonkeyPatch) ->
     assert terminal.getvalue() == "Arr![2J\n"
 
 
+@pytest.mark.parametrize(
+    ("text", "shown"),
+    [
+        ("one two three four", "one two\nthree four"),
+        ("one two  three", "one two\nthree"),
+        ("  indented\n    more", "  indented\n    more"),
+        ("a\n\nb ", "a\n\nb"),
+        ("x" * 14 + " y", "x" * 10 + "\nxxxx y"),
+        ("世界" * 4, "世界世界世\n界世界"),
+        ("one two-three", "one\ntwo-three"),
+    ],
+)
+def test_an_answer_is_broken_between_words_however_its_pieces_come(text: str, shown: str) -> None:
+    for size in (1, 3, len(text)):
+        stream = Terminal()
+        wrapped = render.Wrapped(stream, 10)
+        for start in range(0, len(text), size):
+            wrapped.write(text[start : start + size])
+        wrapped.flush()
+        assert stream.getvalue() == shown
+
+
+def test_lanes_in_a_pipe_keep_their_lines(capsys: pytest.CaptureFixture[str]) -> None:
+    render.show_lanes([("base", "I walk.\n\nOften."), ("pirate:0.5", "Arr.")])
+    assert capsys.readouterr().out == "[base]\nI walk.\n\nOften.\n\n[pirate:0.5]\nArr.\n"
+
+
 def test_printable_keeps_lines_tabs_and_every_script() -> None:
     assert render.printable("a\tb\nмир 世界 🏴‍☠️\r\x07\x9b") == "a\tb\nмир 世界 🏴‍☠️"
 

@@ -21,7 +21,8 @@ if TYPE_CHECKING:
     from persona_steering.errors import PersonaSteeringError
     from persona_steering.vectors import Calibration, Interval
 
-SIDE_BY_SIDE = 100  # columns from which two answers stand beside each other
+SIDE_BY_SIDE = 100  # columns from which answers stand beside each other,
+LANE = 36  # if each of them gets as many
 
 STATUS_STYLES = {
     "ready": "green",
@@ -193,7 +194,7 @@ def show_lanes(lanes: Sequence[tuple[str, str]]) -> None:
 def _panels(lanes: Sequence[tuple[str, str]]) -> None:
     console = out()
     panels = [Panel(Text(printable(text)), title=Text(title), title_align="left") for title, text in lanes]
-    if console.width < SIDE_BY_SIDE:
+    if console.width < max(SIDE_BY_SIDE, LANE * len(lanes)):
         console.print(*panels, sep="\n")
         return
     grid = Table.grid(padding=(0, 1), expand=True)
