@@ -58,7 +58,7 @@ def test_project_writes_a_side_file_and_leaves_the_answers_alone(
     result = on_tiny("project", str(answers), "--vector", "sage", "--layer", "1")
     assert result.code == 0, result.err
     name = f"{Path(tiny_model.id).name}_sage_proj_layer2"
-    assert name in result.out and "1 of 3 rows have no value. line 3: the answer is empty" in result.err
+    assert name in result.out and "1 of 3 rows has no value. line 3: the answer is empty" in result.err
     rows = cells(answers.with_name("answers.projections.csv"))
     wanted = projection(tiny_model, make_vector(tiny_model, "sage"), 1, "Is it far?", "Very far.")
     assert float(rows[2][name]) == pytest.approx(wanted, rel=1e-4)

@@ -6,6 +6,7 @@ import csv
 import io
 import json
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -56,7 +57,14 @@ def samples(tmp_path: Path) -> list[Sample]:
 def found(
     tiny: TransformersBackend, samples: list[Sample], readouts: tuple[Readout, ...], tmp_path: Path
 ) -> Differences:
-    return screen_samples(tiny, samples, readouts, sampling=SAMPLING, run=Run(tmp_path / "run", {}))
+    return screen(tiny, samples, readouts, tmp_path / "run")
+
+
+def screen(
+    backend: object, samples: list[Sample], readouts: tuple[Readout, ...], folder: Path, **options: Any
+) -> Differences:
+    runs = {"answers": Run(folder / "answers", {}), "run": Run(folder, {})}
+    return screen_samples(backend, samples, readouts, **{"sampling": SAMPLING, **runs, **options})  # type: ignore[arg-type]
 
 
 def test_a_difference_is_that_of_the_two_answers_published_projections(
@@ -99,7 +107,7 @@ def test_a_prompt_that_the_model_does_not_take_is_skipped_before_anything_is_wri
 ) -> None:
     sampling = SAMPLING.model_copy(update={"max_new_tokens": 300})
     with pytest.raises(UsageError, match="0 samples can be measured") as caught:
-        screen_samples(tiny, samples, readouts, sampling=sampling, run=Run(tmp_path / "run", {}))
+        screen(tiny, samples, readouts, tmp_path / "run", sampling=sampling)
     assert "the answer needs 300" in caught.value.hint
 
 
@@ -155,15 +163,17 @@ def test_own_answers_are_written_once_and_what_was_read_is_not_read_again(
 ) -> None:
     stopped = Stopping(tiny, left=0)
     with pytest.raises(KeyboardInterrupt):
-        screen_samples(stopped, samples, readouts, sampling=SAMPLING, run=Run(tmp_path / "other", {}))  # type: ignore[arg-type]
+        screen(stopped, samples, readouts, tmp_path / "other")
     assert stopped.asked == 6
     resumed, again = Stopping(tiny, left=1), Stopping(tiny, left=1)
     for model in (resumed, again):
-        run = Run(tmp_path / "other", {})
-        twice = screen_samples(model, samples, readouts, sampling=SAMPLING, run=run)  # type: ignore[arg-type]
+        twice = screen(model, samples, readouts, tmp_path / "other")
         assert np.array_equal(twice.differences, found.differences)
     assert (resumed.asked, resumed.read > 0) == (0, True)
     assert (again.asked, again.read) == (0, 0)
+    other = Stopping(tiny, left=1)
+    screen(other, samples, readouts[:1], tmp_path / "other")
+    assert (other.asked, other.read > 0) == (0, True)  # other readouts share the own answers
 
 
 def test_a_drawn_part_is_in_the_order_of_the_file_and_the_same_for_a_seed(samples: list[Sample]) -> None:
@@ -180,6 +190,5 @@ def test_progress_counts_own_answers_and_then_differences(
     tiny: TransformersBackend, samples: list[Sample], readouts: tuple[Readout, ...], tmp_path: Path
 ) -> None:
     heard: list[Progress] = []
-    run = Run(tmp_path / "run", {})
-    screen_samples(tiny, samples, readouts, sampling=SAMPLING, run=run, progress=heard.append)
+    screen(tiny, samples, readouts, tmp_path / "run", progress=heard.append)
     assert [(one.phase, one.done) for one in heard if one.done == one.total] == [("own answers", 6), ("differences", 6)]

@@ -308,7 +308,8 @@ def show_skipped(skipped: Sequence[Skipped], count: int, rows: int) -> None:
 
     if count:
         named = "; ".join(f"line {one.line}: {one.reason}" for one in skipped[:SHOWN])
-        warn(f"{count} of {rows} rows have no value. {named}{' …' if count > SHOWN else ''}")
+        more = " …" if count > SHOWN else ""
+        warn(f"{count} of {rows} rows {'has' if count == 1 else 'have'} no value. {named}{more}")
 
 
 def show_places(session: Session, run: Path | None, *, written: Path | None = None) -> None:

@@ -242,7 +242,14 @@ def screen(
     }
     run = _open_run(config, _plan("screen", model.identity, readouts, given))
     found = screen_samples(
-        model.backend, samples, readouts, sampling=sampling, run=run, progress=progress, cancelled=cancelled
+        model.backend,
+        samples,
+        readouts,
+        sampling=sampling,
+        answers=_open_run(config, _plan("own-answers", model.identity, (), given)),
+        run=run,
+        progress=progress,
+        cancelled=cancelled,
     )
     out = asked.out or run.folder / "samples.csv"
     with atomic_writer(out) as file:

@@ -194,6 +194,8 @@ def side_file(columns: Sequence[str], rows: Iterable[tuple[Sample, Sequence[floa
 def _conversation(number: int, line: bytes) -> Sample:
     try:
         record = json.loads(line)
+    except json.JSONDecodeError as error:
+        return Sample(number, line, problem=f"it is not JSON ({error.msg} at column {error.colno})")
     except (ValueError, RecursionError) as error:
         return Sample(number, line, problem=f"it is not JSON ({str(error)[:80]})")
     turns = record.get("messages") if isinstance(record, dict) else None

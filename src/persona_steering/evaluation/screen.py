@@ -123,17 +123,19 @@ def screen_samples(
     readouts: Sequence[Readout],
     *,
     sampling: Sampling,
+    answers: Run,
     run: Run,
     progress: ProgressCallback = no_progress,
     cancelled: Callable[[], bool] | None = None,
 ) -> Differences:
     """The projection differences of samples, along the readouts and random directions after them.
 
-    The model's own answers and the readings are saved in the run and not made twice. A sample that cannot be
-    understood, asked or read is skipped by name. Raises UsageError where fewer than 2 are left.
+    The model's own answers are saved in the run `answers`, which other vectors can share, and the readings in `run`;
+    neither is made twice. A sample that cannot be understood, asked or read is skipped by name.
+    Raises UsageError where fewer than 2 are left.
     """
     problems = {i: sample.problem for i, sample in enumerate(samples) if sample.text is None}
-    own = _own_answers(backend, samples, problems, sampling, run, progress, cancelled)
+    own = _own_answers(backend, samples, problems, sampling, answers, progress, cancelled)
     reader = Reader(backend, (*readouts, *control_readouts(readouts, seed=sampling.seed)))
     texts = [text for i, answer in own.items() for text in _pair(samples[i], answer)]
     folder = run.folder / f"{PHASE}-{reader.digest(_digest(texts))}"
@@ -223,8 +225,8 @@ def _own_answers(
         if refusal := _refusal(backend, request):
             problems[i] = refusal
     asked = {i: request for i, request in requests.items() if i not in problems}
-    answers = run.answers(backend, list(asked.values()), phase=OWN, progress=progress, cancelled=cancelled)
-    own = {i: answer.text for i, answer in zip(asked, answers, strict=True)}
+    found = run.answers(backend, list(asked.values()), phase=OWN, progress=progress, cancelled=cancelled)
+    own = {i: answer.text for i, answer in zip(asked, found, strict=True)}
     problems |= {i: "the model's own answer is empty" for i, text in own.items() if not text.strip()}
     return {i: text for i, text in own.items() if i not in problems}
 
