@@ -56,7 +56,7 @@ def create(chat: Chat, argument: str) -> None:
         words = shlex.split(argument)
     except ValueError as error:
         raise UsageError(f"the argument cannot be read: {error}.", hint="Close every quotation mark.") from error
-    session = chat.session.nested()
+    session, before = chat.session.nested(), set(chat.service.available())
     try:
         with command.make_context("/create", words, obj=session) as context:
             session.check_model_of(chat.session)
@@ -65,9 +65,9 @@ def create(chat: Chat, argument: str) -> None:
         return
     except click.ClickException as error:
         raise translated(error) from error
-    name = context.params["name"]
-    if name in chat.service.available():  # a dry run made nothing
-        chat.steer({name: chat.session.config.steering.default_strength})
+    made = [name for name in chat.service.available() if name not in before]  # none in a dry run
+    if made:
+        chat.steer(dict.fromkeys(made, chat.session.config.steering.default_strength))
 
 
 def _available(chat: Chat, argument: str) -> Iterable[str]:
