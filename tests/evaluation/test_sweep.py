@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import numpy as np
 import pytest
 from tests.evaluation.conftest import Ask
@@ -73,30 +75,24 @@ def test_the_coherent_range_ends_at_the_first_drop_on_each_side_of_zero() -> Non
 def test_every_point_says_what_requests_of_their_own_would(
     tiny: TransformersBackend, vector: SteeringVector, ask: Ask
 ) -> None:
+    asked: list[Request] = []
+
+    def listening(requests: Sequence[Request], phase: str) -> list[str]:
+        asked.extend(requests)
+        return ask(requests, phase)
+
     dose = Dose(vector, {1: 0.8, 2: 0.8})
-    found = run_sweep(tiny, dose, PROMPTS, settings(-1, 0, 1), ask=ask)
+    found = run_sweep(tiny, dose, PROMPTS, settings(-1, 0, 1), ask=listening)
     probes = make_probes(QUESTIONS, PROMPTS)
-
-    def alone(strength: float) -> list[str]:
-        sampled = [request for request in recorded if request.recipe.hash == dose.recipe(strength).hash]
-        return [tiny.generate([request])[0].text.strip() for request in sampled[: len(QUESTIONS)]]
-
-    recorded: list[Request] = []
-    run_sweep(
-        tiny,
-        dose,
-        PROMPTS,
-        settings(-1, 0, 1),
-        ask=lambda requests, phase: recorded.extend(requests) or ask(requests, phase),
-    )  # type: ignore[func-returns-value]
     gains = {}
     for point in found.points:
-        assert [answer.text for answer in point.answers] == alone(point.strength)
-        scored = score_answers(tiny, [(p, a.text) for p, a in zip(probes, point.answers, strict=True)])
-        gains[point.strength] = [one.gain for one in scored if one is not None]
+        own = [request for request in asked if request.recipe.hash == dose.recipe(point.strength).hash]
+        alone = [tiny.generate([request])[0].text.strip() for request in own[: len(QUESTIONS)]]
+        assert [answer.text for answer in point.answers] == alone
+        scored = score_answers(tiny, list(zip(probes, alone, strict=True)))
+        gains[point.strength] = np.mean([one.gain for one in scored if one is not None])
     for point in found.points:
-        expected = np.mean(gains[point.strength]) - np.mean(gains[0])
-        assert point.steered.gain.mean == pytest.approx(expected, abs=1e-4)
+        assert point.steered.gain.mean == pytest.approx(gains[point.strength] - gains[0], abs=1e-4)
     assert found.points[1].steered.gain.mean == 0 == found.points[1].control.gain.mean
 
 
@@ -115,11 +111,11 @@ def test_the_control_differs_in_its_direction_alone(tiny: TransformersBackend, v
 def test_only_the_strengths_beside_zero_are_asked(tiny: TransformersBackend, vector: SteeringVector, ask: Ask) -> None:
     counts: dict[str, int] = {}
 
-    def counting(requests: list[Request], phase: str) -> list[str]:
+    def counting(requests: Sequence[Request], phase: str) -> list[str]:
         counts[phase] = len(requests)
         return ask(requests, phase)
 
-    run_sweep(tiny, Dose(vector, {1: 0.5}), PROMPTS, settings(-1, 0, 1, controls=2), ask=counting)  # type: ignore[arg-type]
+    run_sweep(tiny, Dose(vector, {1: 0.5}), PROMPTS, settings(-1, 0, 1, controls=2), ask=counting)
     assert counts == {"reference": 6, "sweep": 2 * 3 * 3}
 
 
