@@ -9,10 +9,10 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from tests.backends.tiny import make_vector, tiny_backend
+from tests.backends.tiny import make_tokenizer, make_vector, open_tiny, save_tiny, tiny_backend
 from tests.oracle import published
 
-from persona_steering.backends.base import Backend, Message, Progress, conversation
+from persona_steering.backends.base import Backend, Message, Progress, Text, conversation
 from persona_steering.backends.transformers.backend import TransformersBackend
 from persona_steering.errors import CancelledError, ModelMismatchError, RecipeError, UsageError, VectorError
 from persona_steering.evaluation import readouts as readouts_module
@@ -104,6 +104,23 @@ def test_every_column_is_the_published_projection_under_its_published_name(
             assert float(row[column.name]) == pytest.approx(wanted, rel=1e-4, abs=1e-5)
 
 
+@pytest.mark.embedded
+@pytest.mark.parametrize("kind", KINDS)
+def test_on_real_weights_too_it_is_the_published_projection(
+    embedded_backend: TransformersBackend, kind: ProjectionKind
+) -> None:
+    questions, answers = ("What is a good life?", "Why?"), ("A quiet one, with friends.", "null")
+    texts = [Text(conversation(question), answer) for question, answer in zip(questions, answers, strict=True)]
+    vector = make_vector(embedded_backend.info.identity)
+    readouts = make_readouts({"sage": vector}, (5, 20), embedded_backend.info.identity)
+    for text, reading in zip(texts, Reader(embedded_backend, readouts, kind).read(texts), strict=True):
+        prompt = embedded_backend.render(text.messages)
+        for readout, value in zip(readouts, reading.values, strict=True):
+            v = vector.directions[readout.layer].astype(np.float64)
+            wanted = expected(embedded_backend, prompt, text.response, v, readout.layer + 1, kind)
+            assert value == pytest.approx(wanted, rel=1e-4, abs=1e-4)
+
+
 def test_the_rows_stay_as_they_were_whatever_their_answers_look_like(table: Path, project: Project) -> None:
     found = project(table)
     before, after = cells(table), cells(found.out)
@@ -189,6 +206,20 @@ def test_a_row_that_is_too_long_is_named_and_does_not_cost_its_neighbours_theirs
     assert [one.line for one in found.skipped] == [2] and "context holds 192" in found.skipped[0].reason
     values = [json.loads(line)[found.columns[0].name] for line in found.out.read_text().splitlines()]
     assert values[1] is None and None not in (values[0], values[2])
+
+
+def test_thoughts_are_no_part_of_an_answer_and_do_not_hide_the_prompt(tmp_path: Path) -> None:
+    tokenizer = make_tokenizer(thinking=True)
+    with open_tiny(save_tiny("llama", tmp_path / "thinker", tokenizer=tokenizer)) as thinker:
+        readouts = make_readouts({"sage": make_vector(thinker.info.identity)}, (1,), thinker.info.identity)
+        thought, opened = (
+            Text(conversation("why"), "<think>ab</think>"),
+            Text(conversation("why <think>"), "ab</think>"),
+        )
+        assert {one.problem for one in Reader(thinker, readouts).read([thought, opened])} == {
+            "the answer is nothing but thoughts"
+        }
+        assert all(one.values for one in Reader(thinker, readouts, "prompt_last_proj").read([thought, opened]))
 
 
 class Counting:

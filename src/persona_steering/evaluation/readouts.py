@@ -140,7 +140,7 @@ class Reader:
     def _reading(self, found: Activations | str) -> Reading:
         if isinstance(found, str):
             return Reading(problem=found)
-        if not found.tokens:
+        if not found.tokens and self.kind != "prompt_last_proj":
             return Reading(problem="the answer is nothing but thoughts")
         states = found.prompt_last if self.kind == "prompt_last_proj" else found.mean
         rows = np.stack([states[readout.layer] for readout in self.readouts]).astype(np.float64)
