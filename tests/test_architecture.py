@@ -36,6 +36,7 @@ HOMES = {
     "bitsandbytes": {"backends/transformers"},
     "click": {"cli"},
     "rich": {"cli"},
+    "prompt_toolkit": {"cli/repl"},
 }
 MODULES = sorted(PACKAGE.rglob("*.py"))
 

@@ -25,6 +25,7 @@ class Window:
         self._screen = pyte.HistoryScreen(columns, rows, history=1000, ratio=1)
         self._screen.write_process_input = self._answer  # type: ignore[method-assign]
         self._stream = pyte.Stream(self._screen)
+        self.written = ""  # as it came, with all that drives the terminal
         self._child = pexpect.spawn(
             sys.executable,
             ["-m", "persona_steering.cli.main", *arguments],
@@ -85,7 +86,9 @@ class Window:
 
     def _read(self) -> None:
         try:
-            self._stream.feed(self._child.read_nonblocking(65536, timeout=0.2))
+            text = self._child.read_nonblocking(65536, timeout=0.2)
+            self.written += text
+            self._stream.feed(text)
         except pexpect.TIMEOUT:
             pass
         except pexpect.EOF as end:

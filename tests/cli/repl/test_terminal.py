@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import re
 import stat
 from collections.abc import Iterator
 from pathlib import Path
@@ -9,6 +11,7 @@ from pathlib import Path
 import pytest
 from tests.cli.repl.terminal import Window
 
+from persona_steering.cli.repl.line_editor import PrivateHistory, open_history
 from persona_steering.engine.conversation import Conversation
 from persona_steering.vectors import ModelIdentity
 
@@ -71,6 +74,7 @@ def test_a_chat_from_the_first_line_to_the_last(window: Window, tmp_path: Path, 
     window.type("\x04")
     assert window.exit_code() == 0
     assert "Traceback" not in window.text
+    assert not re.search(r"\x1b\[[\d;]*\b(3|4|9|10)[0-7]\b", window.written)  # NO_COLOR is set
 
     turns = Conversation.load(tmp_path / "talk.json").turns
     assert [turn.question for turn in turns] == ["hello", "one\ntwo\nthree", "four\nfive"]
@@ -86,7 +90,16 @@ def test_a_chat_from_the_first_line_to_the_last(window: Window, tmp_path: Path, 
     assert "+hello\n" in history.read_text()
 
 
-def test_tab_completes_commands_names_and_paths(window: Window, home: Path) -> None:
+def test_tab_completes_commands_names_and_paths(stored: object, tiny_model: ModelIdentity, home: Path) -> None:
+    with Window("chat", "--model", tiny_model.id, "--no-history", home=home, columns=100) as window:
+        window.wait_for("random seed · context 0/1024")
+        complete(window)
+        window.type("\x15/quit\r")
+        assert window.exit_code() == 0
+    assert not (home / "data" / "chat_history").exists()
+
+
+def complete(window: Window) -> None:
     window.type("/st")
     window.wait_for("/strength [NAME] X")
     window.wait_for("/status")
@@ -103,8 +116,30 @@ def test_tab_completes_commands_names_and_paths(window: Window, home: Path) -> N
         window.wait_for(f"❯ {completed}")
     window.type("\x15/help set\r")
     window.wait_for("For instance /set temperature 0.7.")
-    window.type("\x15/quit\r")
-    assert window.exit_code() == 0
+
+
+def test_the_history_is_private_also_when_it_was_not(tmp_path: Path) -> None:
+    file = tmp_path / "new" / "history"
+    open_history(file)
+    assert stat.S_IMODE(file.stat().st_mode) == 0o600
+    file.chmod(0o644)
+    history = open_history(file)
+    history.append_string("one\ntwo")
+    assert stat.S_IMODE(file.stat().st_mode) == 0o600
+    assert list(open_history(file).load_history_strings()) == ["one\ntwo"]
+
+
+def test_a_history_that_cannot_be_written_is_said_and_costs_nothing(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "file").write_text("")
+    history = open_history(tmp_path / "file" / "history")
+    assert "what is written here is not kept" in capsys.readouterr().err
+    history.append_string("one")
+    full = PrivateHistory("/dev/full")
+    if os.path.exists("/dev/full"):
+        full.append_string("one")
+        assert full.get_strings() == ["one"]
 
 
 def test_a_simple_terminal_gets_simple_lines_and_no_colour(
