@@ -97,7 +97,7 @@ class Exchange:
                 hint="Leave the strength out, or create the vector again at other layers.",
             )
         lost = writing.losses(written, chosen)
-        warnings = list(self._cautions(vector))
+        warnings = list(self._cautions(vector, safety=safe or strength is None))
         warnings += [f"the {chosen.name} file does not hold {'; '.join(lost)}."] if lost else []
         if chosen.name == gguf.FORMAT:
             warnings.append(_for_llama_cpp(source, strength))
@@ -179,15 +179,15 @@ class Exchange:
             changes["calibration"] = None  # it was measured without another axis than this one
         return replace_metadata(safe, safe.metadata.model_copy(update=changes))
 
-    def _cautions(self, vector: SteeringVector) -> Iterator[str]:
-        """What holds of the vector wherever it goes: that it is stale or weak."""
-        card = vector_card(vector, self._surroundings(vector))
+    def _cautions(self, vector: SteeringVector, *, safety: bool) -> Iterator[str]:
+        """What holds of the vector wherever it goes: that what was measured is weak, or no longer true."""
+        card = vector_card(vector, self._surroundings(vector, safety=safety))
         if card.status in ("stale", "weak"):
             yield f"{vector.name!r} is {card.status}: {card.reason}."
 
-    def _surroundings(self, vector: SteeringVector) -> Surroundings:
+    def _surroundings(self, vector: SteeringVector, *, safety: bool = True) -> Surroundings:
         model = vector.metadata.model
-        return Surroundings.of(self._store.list(model) if model else (), model)
+        return Surroundings.of(self._store.list(model) if model else (), model, safety=safety)
 
     def _archive(self, vector: SteeringVector) -> Archive:
         metadata, model = vector.metadata, vector.metadata.model

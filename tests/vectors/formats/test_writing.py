@@ -157,3 +157,21 @@ def test_the_table_of_the_documentation_is_that_of_the_formats():
 
 def metadata_of(kind: VectorKind) -> VectorMetadata:
     return VectorMetadata(name="x", kind=kind, model=None, sign="", source="")
+
+
+@pytest.mark.parametrize("name", ["safetensors", "archive", "gguf", "legacy-json"])
+def test_a_file_with_changed_bytes_is_refused_or_read_as_it_was_and_nothing_else_happens(tmp_path, make_vector, name):
+    vector, path = make_vector(), tmp_path / "file"
+    writing.write(path, vector, name)
+    data, rng = path.read_bytes(), np.random.default_rng(0)
+    for _ in range(200):
+        changed = bytearray(data)
+        for place in rng.integers(len(data), size=rng.integers(1, 4)):
+            changed[place] = rng.integers(256)
+        path.write_bytes(changed)
+        try:
+            back = formats.read(path)
+        except VectorError:
+            continue
+        if back.metadata.source == "test":  # else it reads as a file of another tool, which cannot be checked
+            assert all((back.directions[layer] == vector.directions[layer]).all() for layer in back.layers)
