@@ -83,7 +83,14 @@ class Page(HTMLParser):
 
 def test_a_page_names_its_judge_and_n_and_shows_each_number_beside_the_chart() -> None:
     page = Page(report(sweep_chart(), facts={"model": "embedded"}).render())
-    for text in ("likelihood gain", "20 questions", "embedded", "0.8 [0.6, 1]", "−0.4 [−0.6, −0.2]", "coherent"):
+    for text in (
+        "likelihood gain",
+        "20 questions",
+        "embedded",
+        "0.80 [0.60, 1.00]",
+        "−0.40 [−0.60, −0.20]",
+        "coherent",
+    ):
         assert text in page.text
 
 
@@ -184,4 +191,21 @@ def test_a_page_is_written_whole_or_not_at_all(tmp_path: Path) -> None:
 
 def test_an_interval_is_a_cell() -> None:
     cell = Interval(mean=0.5, low=0.25, high=0.75)
-    assert "0.5 [0.25, 0.75]" in Page(report(Table("T", ["a"], [[cell]])).render()).text.replace("−", "-")
+    assert "0.50 [0.25, 0.75]" in Page(report(Table("T", ["a"], [[cell]])).render()).text.replace("−", "-")
+
+
+@pytest.mark.parametrize(
+    ("low", "mean", "high", "text"),
+    [(0.612, 0.8237, 1.0449, "0.82 [0.61, 1.04]"), (62.31, 78.9, 91.4, "79 [62, 91]"), (1.0, 1.0, 1.0, "1 [1, 1]")],
+)
+def test_an_interval_has_the_digits_that_its_width_allows(low: float, mean: float, high: float, text: str) -> None:
+    cell = Interval(mean=mean, low=low, high=high)
+    assert text in Page(report(Table("T", ["a"], [[cell]])).render()).text
+
+
+def test_points_with_names_are_a_map_whose_table_names_them() -> None:
+    chart = sweep_chart(series=[Series("s", [Point(0, 1, name="sage"), Point(5, 2, name="pirate")])], discrete=True)
+    page = Page(report(chart).render())
+    assert page.text.count("sage") == 2 and "not measured" not in page.text
+    near, far = make_plot(chart).lines[0].marks
+    assert not near.name_is_left and far.name_is_left

@@ -21,6 +21,7 @@ from persona_steering.evaluation.report import (
     Span,
     Table,
 )
+from persona_steering.evaluation.report.plot import number
 from persona_steering.evaluation.report.sections import Cell
 from persona_steering.evaluation.similarity import Similarity
 from persona_steering.evaluation.sweep import Sweep, effect_of
@@ -103,12 +104,14 @@ def sweep_report(name: str, sweep: Sweep, facts: Mapping[str, str]) -> Report:
     """The page of a sweep."""
     groups = []
     for i, point in enumerate(sweep.points):
-        groups.append(_group(_key(i, False), f"{name} at strength {point.strength:g}", point.answers))
+        groups.append(_group(_key(i, False), f"{name} at strength {number(point.strength)}", point.answers))
         groups.append(
-            _group(_key(i, True), f"a random direction at strength {point.strength:g}", point.control_answers)
+            _group(_key(i, True), f"a random direction at strength {number(point.strength)}", point.control_answers)
         )
     rows: list[list[Cell]] = [
-        [point.strength, point.anti_steered, point.steered.gain, point.control.gain] for point in sweep.points
+        [point.strength, point.anti_steered, point.steered.gain, point.control.gain]
+        for point in sweep.points
+        if point.strength
     ]
     moved = Table(
         "Moved the wrong way",
@@ -312,8 +315,12 @@ def _space_sections(found: Similarity) -> list[Section]:
                 heads[0],
                 heads[1],
                 [
-                    Series("personas", [Point(place[0], place[1]) for place in space.positions.values()]),
-                    Series("the Assistant", [Point(space.assistant[0], space.assistant[1])], "second"),
+                    Series(
+                        "personas", [Point(place[0], place[1], name=name) for name, place in space.positions.items()]
+                    ),
+                    Series(
+                        "the Assistant", [Point(space.assistant[0], space.assistant[1], name="the Assistant")], "second"
+                    ),
                 ],
                 discrete=True,
             )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cache
@@ -71,12 +72,16 @@ def table_rows(table: Table) -> list[list[ShownCell]]:
 
 
 def chart_columns(chart: Chart) -> list[str]:
-    """The head of the table beside a chart: x, then the series."""
+    """The head of the table beside a chart: x, then the series; with named points name, x and y."""
+    if chart.has_names:
+        return ["", chart.x_label, chart.y_label]
     return [chart.x_label, *(series.name for series in chart.series)]
 
 
 def chart_rows(chart: Chart) -> list[list[ShownCell]]:
-    """The numbers of a chart: a row for each x, a cell for each series."""
+    """The numbers of a chart: a row for each x and a cell for each series, or a row for each named point."""
+    if chart.has_names:
+        return [[_cell(point.name), _cell(point.x), _point_cell(point)] for point in chart.points]
     series = [{point.x: point for point in one.points} for one in chart.series]
     places = sorted({point.x for point in chart.points})
     return [[_cell(x), *(_point_cell(points.get(x)) for points in series)] for x in places]
@@ -99,8 +104,18 @@ def shown(value: Cell) -> str:
     if value is None:
         return NOT_MEASURED
     if isinstance(value, Interval):
-        return f"{number(value.mean)} [{number(value.low)}, {number(value.high)}]"
+        mean, low, high = (_decimal(number, value) for number in (value.mean, value.low, value.high))
+        return f"{mean} [{low}, {high}]"
     return number(float(value)) if isinstance(value, int | float) else value
+
+
+def _decimal(value: float, interval: Interval) -> str:
+    """A number of an interval with as many digits as the interval's width tells something about."""
+    width = interval.high - interval.low
+    if width <= 0:
+        return number(value)
+    digits = min(max(1 - math.floor(math.log10(width)), 0), 6)
+    return f"{value + 0.0:.{digits}f}".replace("-", "−")
 
 
 def _kind(section: Section) -> str:

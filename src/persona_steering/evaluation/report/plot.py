@@ -24,13 +24,18 @@ class Tick:
 
 @dataclass(frozen=True, slots=True)
 class Mark:
-    """A point in place; `whisker` are the ends of its interval."""
+    """A point in place; `whisker` are the ends of its interval. Its name stands left of it where the edge is near."""
 
     x: float
     y: float
     text: str
     answers: str
     whisker: tuple[float, float] | None
+    name: str
+
+    @property
+    def name_is_left(self) -> bool:
+        return self.x > 0.75 * WIDTH
 
 
 @dataclass(frozen=True, slots=True)
@@ -83,7 +88,7 @@ def make_plot(chart: Chart) -> Plot:
 
     def place(point: Point) -> Mark:
         ends = None if point.low is None or point.high is None else (y_at(point.low), y_at(point.high))
-        return Mark(x_at(point.x), y_at(point.y), _described(point), point.answers, ends)
+        return Mark(x_at(point.x), y_at(point.y), _described(point), point.answers, ends, point.name)
 
     lines = []
     for series in chart.series:

@@ -14,13 +14,14 @@ Style = Literal["main", "second", "third", "control"]
 
 @dataclass(frozen=True, slots=True)
 class Point:
-    """A measured value at `x`. `answers` is the key of the group of answers behind it."""
+    """A measured value at `x`. `answers` is the key of the group of answers behind it, `name` is written beside it."""
 
     x: float
     y: float
     low: float | None = None
     high: float | None = None
     answers: str = ""
+    name: str = ""
 
     @classmethod
     def of(cls, x: float, value: Interval, *, answers: str = "") -> Point:
@@ -69,6 +70,11 @@ class Chart:
     def points(self) -> list[Point]:
         """All points of all series."""
         return [point for series in self.series for point in series.points]
+
+    @property
+    def has_names(self) -> bool:
+        """Whether points have names of their own, as in a map."""
+        return any(point.name for point in self.points)
 
 
 @dataclass(frozen=True)
