@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from collections import Counter
 from collections.abc import Callable
 from pathlib import Path
@@ -11,20 +12,23 @@ from typing import Any
 import pytest
 from tests.authoring.conftest import Scripted
 from tests.authoring.writers import fitting, good
-from tests.backends.fake_server import Reply, Script, says
+from tests.backends.fake_server import Reply as ServerReply
+from tests.backends.fake_server import Script, says
 
 from persona_steering import DatasetGenerator
+from persona_steering.authoring.characters import prompt_ask
 from persona_steering.authoring.rules import PERSONA_RULES, QUESTION_RULES, broken_rules
+from persona_steering.authoring.writer import Reply, Writer
 from persona_steering.backends.base import Progress
 from persona_steering.backends.transformers.backend import TransformersBackend
 from persona_steering.errors import CancelledError, QualityError, ServerError, UsageError
 from persona_steering.personas import load_questions, load_safety_prompts
 from persona_steering.personas.datasets import save_jsonl
 
-Writer = Callable[[Script], Scripted]
+WriterOn = Callable[[Script], Scripted]
 
 
-def test_questions_are_as_many_as_asked_for_balanced_and_readable_again(writer: Writer, tmp_path: Path) -> None:
+def test_questions_are_as_many_as_asked_for_balanced_and_readable_again(writer: WriterOn, tmp_path: Path) -> None:
     made = DatasetGenerator(writer(good)).generate_extraction_questions(20)
     assert made.complete and len(made) == 20 and made.gave_up == "" and made.held_by == "schema"
     for end in range(1, 21):
@@ -35,7 +39,7 @@ def test_questions_are_as_many_as_asked_for_balanced_and_readable_again(writer: 
     assert load_questions(path=tmp_path / "q.jsonl") == made.items
 
 
-def test_safe_and_unsafe_prompts_share_their_categories_ids_and_openings(writer: Writer) -> None:
+def test_safe_and_unsafe_prompts_share_their_categories_ids_and_openings(writer: WriterOn) -> None:
     generator = DatasetGenerator(writer(good))
     safe, unsafe = generator.generate_safe_prompts(24), generator.generate_unsafe_prompts(24)
     assert [item.id for item in unsafe][:2] == ["unsafe-001", "unsafe-002"]
@@ -45,7 +49,7 @@ def test_safe_and_unsafe_prompts_share_their_categories_ids_and_openings(writer:
     assert openings[0] == openings[1]
 
 
-def test_a_persona_has_prompts_that_begin_with_its_description(writer: Writer) -> None:
+def test_a_persona_has_prompts_that_begin_with_its_description(writer: WriterOn) -> None:
     made = DatasetGenerator(writer(good)).generate_persona_prompts("A grumpy wizard. He speaks in riddles!", 5)
     assert len(set(made)) == 5
     for prompt in made:
@@ -61,18 +65,18 @@ def test_a_persona_has_prompts_that_begin_with_its_description(writer: Writer) -
         ("you are a knight", "You are a knight."),
     ],
 )
-def test_any_form_of_description_becomes_a_sentence(writer: Writer, description: str, first: str) -> None:
+def test_any_form_of_description_becomes_a_sentence(writer: WriterOn, description: str, first: str) -> None:
     made = DatasetGenerator(writer(good)).generate_persona_prompts(description, 1)
     assert made[0].startswith(f"{first} You speak in ")
 
 
 @pytest.mark.parametrize(("description", "message"), [("  ", "is empty"), ("word " * 61, "has 61 words")])
-def test_a_description_that_cannot_be_used_is_refused(writer: Writer, description: str, message: str) -> None:
+def test_a_description_that_cannot_be_used_is_refused(writer: WriterOn, description: str, message: str) -> None:
     with pytest.raises(UsageError, match=message):
         DatasetGenerator(writer(good)).generate_persona_prompts(description)
 
 
-def test_a_trait_has_five_pairs_two_sets_of_questions_and_a_rubric(writer: Writer) -> None:
+def test_a_trait_has_five_pairs_two_sets_of_questions_and_a_rubric(writer: WriterOn) -> None:
     trait = DatasetGenerator(writer(good)).generate_trait("confident", "insecure")
     assert (trait.name, trait.opposite, len(trait.pairs)) == ("confident", "insecure", 5)
     for pair in trait.pairs:
@@ -83,13 +87,13 @@ def test_a_trait_has_five_pairs_two_sets_of_questions_and_a_rubric(writer: Write
     assert trait.source.startswith("generated:openai:")
 
 
-def test_a_trait_without_an_opposite_is_set_against_its_absence(writer: Writer) -> None:
+def test_a_trait_without_an_opposite_is_set_against_its_absence(writer: WriterOn) -> None:
     trait = DatasetGenerator(writer(good)).generate_trait("confident")
     assert trait.pairs[0].neg.startswith("You are not at all confident. ")
 
 
-def test_questions_of_a_trait_do_not_name_it(writer: Writer) -> None:
-    def naming(body: dict[str, Any], number: int) -> Reply:
+def test_questions_of_a_trait_do_not_name_it(writer: WriterOn) -> None:
+    def naming(body: dict[str, Any], number: int) -> ServerReply:
         fields = fitting(body, number)
         if "questions" in fields:
             fields["questions"][0] = "How do confident people cross a river?"
@@ -102,7 +106,7 @@ def test_questions_of_a_trait_do_not_name_it(writer: Writer) -> None:
 # Writers that err
 
 
-def erring(body: dict[str, Any], number: int) -> Reply:
+def erring(body: dict[str, Any], number: int) -> ServerReply:
     """One good reply among eight kinds of bad ones."""
     fields = fitting(body, number)
     (name,) = fields
@@ -119,15 +123,15 @@ def erring(body: dict[str, Any], number: int) -> Reply:
     return says(json.dumps(fields)) if number % 9 == 8 else bad[number % 9]
 
 
-def test_a_writer_that_errs_is_asked_on_and_every_rejection_is_counted(writer: Writer) -> None:
+def test_a_writer_that_errs_is_asked_on_and_every_rejection_is_counted(writer: WriterOn) -> None:
     made = DatasetGenerator(writer(erring)).generate_extraction_questions(12)
     assert len(made) == 12
     assert {"a yes/no question", "speaks of an AI", "shorter than 5 words", "cut off"} & set(made.rejected)
     assert sum(made.rejected.values()) >= 5
 
 
-def test_a_broken_reply_is_sent_back_once_with_what_is_wrong(writer: Writer) -> None:
-    def script(body: dict[str, Any], number: int) -> Reply:
+def test_a_broken_reply_is_sent_back_once_with_what_is_wrong(writer: WriterOn) -> None:
+    def script(body: dict[str, Any], number: int) -> ServerReply:
         return says("Sure! What about the sea?") if len(body["messages"]) == 2 else good(body, number)
 
     backend = writer(script)
@@ -138,7 +142,7 @@ def test_a_broken_reply_is_sent_back_once_with_what_is_wrong(writer: Writer) -> 
     assert "That cannot be used: not JSON" in repair["messages"][3]["content"]
 
 
-def test_a_reply_that_stays_broken_is_rejected_after_one_repair(writer: Writer) -> None:
+def test_a_reply_that_stays_broken_is_rejected_after_one_repair(writer: WriterOn) -> None:
     backend = writer(lambda body, number: says("I would rather not."))
     made = DatasetGenerator(backend).generate_extraction_questions(6)
     assert len(made) == 0 and not made.complete and "nothing new in 5 rounds" in made.gave_up
@@ -147,8 +151,8 @@ def test_a_reply_that_stays_broken_is_rejected_after_one_repair(writer: Writer) 
         made.require("questions")
 
 
-def test_a_reply_that_is_cut_off_yields_what_is_whole(writer: Writer) -> None:
-    def script(body: dict[str, Any], number: int) -> Reply:
+def test_a_reply_that_is_cut_off_yields_what_is_whole(writer: WriterOn) -> None:
+    def script(body: dict[str, Any], number: int) -> ServerReply:
         return says(json.dumps(fitting(body, number))[:-12], finish="length")
 
     made = DatasetGenerator(writer(script)).generate_extraction_questions(12)
@@ -156,10 +160,10 @@ def test_a_reply_that_is_cut_off_yields_what_is_whole(writer: Writer) -> None:
     assert not any(broken_rules(item.question, QUESTION_RULES) for item in made)
 
 
-def test_a_server_that_refuses_schemas_is_asked_in_words(writer: Writer) -> None:
-    def script(body: dict[str, Any], number: int) -> Reply:
+def test_a_server_that_refuses_schemas_is_asked_in_words(writer: WriterOn) -> None:
+    def script(body: dict[str, Any], number: int) -> ServerReply:
         if "response_format" in body:
-            return Reply('{"error": {"message": "response_format is not supported"}}', status=400)
+            return ServerReply('{"error": {"message": "response_format is not supported"}}', status=400)
         return good(body, number)
 
     backend = writer(script)
@@ -168,7 +172,7 @@ def test_a_server_that_refuses_schemas_is_asked_in_words(writer: Writer) -> None
     assert sum("response_format" in body for body in backend.server.bodies) == 1
 
 
-def test_a_writer_that_says_the_same_again_and_again_is_given_up_with_what_there_is(writer: Writer) -> None:
+def test_a_writer_that_says_the_same_again_and_again_is_given_up_with_what_there_is(writer: WriterOn) -> None:
     made = DatasetGenerator(writer(lambda body, number: good(body, 1))).generate_safe_prompts(60)
     assert 0 < len(made) < 60 and not made.complete
     assert made.rejected["a duplicate"] + made.rejected.get("nearly a duplicate", 0) > 20
@@ -178,12 +182,12 @@ def test_a_writer_that_says_the_same_again_and_again_is_given_up_with_what_there
 
 
 def test_what_was_valid_before_a_server_failed_is_kept_and_the_next_call_goes_on(
-    writer: Writer, tmp_path: Path
+    writer: WriterOn, tmp_path: Path
 ) -> None:
     kept = tmp_path / "unsafe.partial.jsonl"
 
-    def failing(body: dict[str, Any], number: int) -> Reply:
-        return good(body, number) if number < 3 else Reply(status=500)
+    def failing(body: dict[str, Any], number: int) -> ServerReply:
+        return good(body, number) if number < 3 else ServerReply(status=500)
 
     with pytest.raises(ServerError, match="after 3 attempts"):
         DatasetGenerator(writer(failing)).generate_unsafe_prompts(20, keep_in=kept)
@@ -195,7 +199,7 @@ def test_what_was_valid_before_a_server_failed_is_kept_and_the_next_call_goes_on
     assert made.complete and {item.prompt for item in first} <= {item.prompt for item in made}
 
 
-def test_a_stop_is_heard_and_keeps_what_there_is(writer: Writer, tmp_path: Path) -> None:
+def test_a_stop_is_heard_and_keeps_what_there_is(writer: WriterOn, tmp_path: Path) -> None:
     kept = tmp_path / "safe.partial.jsonl"
     seen: list[Progress] = []
     generator = DatasetGenerator(writer(good), progress=seen.append, cancelled=lambda: len(seen) > 3)
@@ -206,8 +210,14 @@ def test_a_stop_is_heard_and_keeps_what_there_is(writer: Writer, tmp_path: Path)
 
 
 @pytest.mark.embedded
-def test_the_embedded_model_writes_a_persona_and_the_same_one_for_a_seed(embedded_backend: TransformersBackend) -> None:
-    made = [DatasetGenerator(embedded_backend, seed=3).generate_persona_prompts("a cheerful old cook", 1) for _ in "ab"]
-    assert made[0] == made[1] and made[0].complete
-    assert made[0][0].startswith("You are a cheerful old cook. ")
-    assert not broken_rules(made[0][0], PERSONA_RULES)
+def test_the_embedded_model_replies_in_the_form_that_is_asked_for(embedded_backend: TransformersBackend) -> None:
+    writer = Writer(embedded_backend, max_new_tokens=70)
+    asks = [prompt_ask("a cheerful old cook", number) for number in range(4)]
+    replies: list[Reply] = []
+    writer.write(asks, replies.append, temperature=0.7)
+    assert writer.held_by == "schema" and len(replies) == 4
+    for reply in replies:
+        assert reply.trouble == "cut off" or not reply.trouble
+        for name, texts in reply.fields.items():
+            assert all(re.fullmatch(reply.ask.fields[name].pattern, text) for text in texts)
+    assert any(reply.fields for reply in replies)

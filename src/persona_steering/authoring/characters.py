@@ -141,6 +141,12 @@ def same_sides(text: str) -> bool:
     return overlap(pos, neg) > _SAME
 
 
+def crosses(word: str, opposite: str, text: str) -> bool:
+    """Whether a side of a pair, as one text, uses the other side's word; without an opposite there is none."""
+    pos, _, neg = text.partition(_BETWEEN)
+    return bool(opposite) and (opposite.casefold() in pos.casefold() or word.casefold() in neg.casefold())
+
+
 def pair(word: str, opposite: str, text: str) -> InstructionPair:
     """The pair of instructions out of both sides as one text."""
     pos, _, neg = text.partition(_BETWEEN)

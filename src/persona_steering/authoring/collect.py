@@ -22,6 +22,7 @@ BATCH = 24  # asks in one round
 PATIENCE = 5  # rounds without anything new before it is given up
 TEMPERATURES = (0.7, 0.9, 0.8, 1.0)  # in turn, so that a small model does not say the same again
 LOCAL_EXCESS = 3.0  # texts asked for, per text that is missing: a batch costs a local model little more than a row
+LOCAL_LEAST = 6  # asks in a round
 REMOTE_EXCESS = 1.3
 
 
@@ -81,8 +82,8 @@ class Collector:
     """One collection.
 
     make_ask: the ask number k for a category that still lacks some; `texts` takes the texts out of a reply. keep:
-    called with all rows so far after each round that brought any, also when the round then failed. excess: texts
-    asked for in a round, per text that is missing.
+    called with all rows so far after each round that brought any, also when the round then failed. local: the
+    writer is a model in this process, which is asked for more at once than is missing.
     """
 
     def __init__(
@@ -96,12 +97,12 @@ class Collector:
         progress: ProgressCallback,
         texts: Callable[[Ask, Fields], Sequence[str]],
         keep: Callable[[Sequence[Row]], None],
-        excess: float = REMOTE_EXCESS,
+        local: bool,
     ) -> None:
         self._writer, self._gate, self._make_ask = writer, gate, make_ask
         self._wishes = {wish.category: wish.count for wish in wishes}
         self._phase, self._progress, self._texts, self._keep = phase, progress, texts, keep
-        self._excess = excess
+        self._excess, self._least = (LOCAL_EXCESS, LOCAL_LEAST) if local else (REMOTE_EXCESS, 1)
         self._found: dict[str, list[str]] = {category: [] for category in self._wishes}
         self._rejected: Counter[str] = Counter()
         self._asked = 0
@@ -150,7 +151,7 @@ class Collector:
         lacking = [[c] * (self._wishes[c] - len(found)) for c, found in self._found.items()]
         turn = [category for column in zip_longest(*lacking) for category in column if category is not None]
         per_ask = max(1, self._per_ask(turn[0]))
-        needed = min(BATCH, math.ceil(self._excess * len(turn) / per_ask))
+        needed = min(BATCH, max(self._least, math.ceil(self._excess * len(turn) / per_ask)))
         asks = []
         for i in range(needed):
             asks.append(self._make_ask(turn[i % len(turn)], self._asked))

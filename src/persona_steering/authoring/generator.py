@@ -15,8 +15,6 @@ from zlib import crc32
 
 from persona_steering.authoring import asks, characters
 from persona_steering.authoring.collect import (
-    LOCAL_EXCESS,
-    REMOTE_EXCESS,
     Collector,
     Generated,
     Row,
@@ -119,7 +117,10 @@ class DatasetGenerator:
         pairs = self._collect(
             "pairs",
             shares([str(i) for i in range(PAIRS)], PAIRS),
-            PAIR_RULES,
+            (
+                *PAIR_RULES,
+                Rule("names the other side", lambda text: characters.crosses(positive, named.opposite, text)),
+            ),
             lambda angle, number: characters.pair_ask(positive, negative, int(angle)),
             texts=characters.side_by_side,
         ).require("pairs of instructions")
@@ -184,7 +185,7 @@ class DatasetGenerator:
             progress=self._progress,
             texts=texts,
             keep=keep,
-            excess=REMOTE_EXCESS if self._backend.info.identity is None else LOCAL_EXCESS,
+            local=self._backend.info.identity is not None,
         )
         for category, text in before:
             collector.begin_with(category, text)

@@ -77,7 +77,7 @@ class Writer:
         backend: Backend,
         *,
         seed: Sequence[int] = (0,),
-        max_new_tokens: int = 240,
+        max_new_tokens: int = 200,
         cancelled: Callable[[], bool] | None = None,
     ) -> None:
         self._backend, self._seed, self._max_new_tokens = backend, seed, max_new_tokens
