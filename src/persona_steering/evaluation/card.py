@@ -19,11 +19,12 @@ from persona_steering.errors import PersonaSteeringError
 from persona_steering.evaluation import statistics
 from persona_steering.evaluation.dosing import AnswerRecord, Asking, Dose, answer_records
 from persona_steering.evaluation.held_out import Sides, band_projections
-from persona_steering.extraction.contrast import data_hash, package_version
+from persona_steering.extraction.contrast import data_hash
 from persona_steering.scoring.effects import Ask, EffectMeter
 from persona_steering.scoring.likelihood import Answer, mean_interval
 from persona_steering.vectors import Interval, SteeringVector
 from persona_steering.vectors.evidence import Discrimination, Evidence, Lens, Null, Stability, Steered
+from persona_steering.vectors.metadata import package_version
 from persona_steering.vectors.values import Closed
 
 T = TypeVar("T")

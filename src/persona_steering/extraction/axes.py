@@ -24,11 +24,10 @@ from persona_steering.extraction.contrast import (
     Prompted,
     answer,
     data_hash,
-    package_version,
 )
 from persona_steering.extraction.run import Run
 from persona_steering.vectors import ModelIdentity, SteeringVector, VectorMetadata, compute_safe_floor
-from persona_steering.vectors.metadata import ASSISTANT_AXIS, ASSISTANT_BASELINE, SAFETY_AXIS
+from persona_steering.vectors.metadata import ASSISTANT_AXIS, ASSISTANT_BASELINE, SAFETY_AXIS, package_version
 
 PERCENTILES = (1, 5, 10, 25, 50, 75)
 MIN_PERSONAS = 2

@@ -14,7 +14,6 @@ import json
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from importlib.metadata import PackageNotFoundError, version
 
 import numpy as np
 from pydantic import BaseModel, ConfigDict, Field, JsonValue
@@ -32,6 +31,7 @@ from persona_steering.extraction.filter import in_character
 from persona_steering.extraction.run import Answered, Moments, Run, answer_seed
 from persona_steering.personas import Persona, Trait
 from persona_steering.vectors import SteeringVector, VectorMetadata
+from persona_steering.vectors.metadata import package_version
 
 MIN_KEPT = 4  # answers per side below which a mean says nothing
 
@@ -295,11 +295,3 @@ def _difference(
 def data_hash(texts: Sequence[str]) -> str:
     """SHA-256 of a list of texts."""
     return hashlib.sha256(json.dumps(list(texts), ensure_ascii=False).encode()).hexdigest()
-
-
-def package_version() -> str:
-    """The installed version of this package; empty when it runs from a source tree."""
-    try:
-        return version("persona-steering")
-    except PackageNotFoundError:
-        return ""

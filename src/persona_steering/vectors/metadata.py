@@ -6,6 +6,7 @@ checked here once, so that it can become a file name.
 
 from __future__ import annotations
 
+import importlib.metadata
 import re
 from collections.abc import Mapping
 from typing import Literal
@@ -45,6 +46,14 @@ def check_name(name: str) -> str:
         hint="Use 1 to 64 lower-case letters, digits, '-' and '_', starting with a letter or digit, "
         f"for instance {suggest_name(name)!r}.",
     )
+
+
+def package_version() -> str:
+    """The installed version of this package; empty when it runs from a source tree."""
+    try:
+        return importlib.metadata.version("persona-steering")
+    except importlib.metadata.PackageNotFoundError:
+        return ""
 
 
 def known_percentiles(thresholds: Mapping[str, Mapping[int, float]]) -> dict[float, Mapping[int, float]]:

@@ -29,8 +29,8 @@ from pydantic import BaseModel, ConfigDict, Field, JsonValue, ValidationError
 
 from persona_steering.errors import VectorFileError
 from persona_steering.vectors.files import read_bytes, write_atomically
-from persona_steering.vectors.formats.foreign import package_version
 from persona_steering.vectors.formats.safetensors import from_bytes, to_bytes
+from persona_steering.vectors.metadata import package_version
 from persona_steering.vectors.vector import SteeringVector
 
 FORMAT = "archive"

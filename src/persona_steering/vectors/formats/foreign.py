@@ -6,7 +6,6 @@ nobody said stays unsaid: a vector without a model is refused by `check_model` u
 
 from __future__ import annotations
 
-import importlib.metadata
 import io
 import math
 import pickle
@@ -30,6 +29,7 @@ from persona_steering.vectors.metadata import (
     VectorKind,
     VectorMetadata,
     check_name,
+    package_version,
     suggest_name,
 )
 from persona_steering.vectors.vector import SteeringVector, replace_metadata
@@ -236,11 +236,3 @@ def _without_torch(value: object, torch: Any) -> object:
     if isinstance(value, (list, tuple)):
         return [_without_torch(item, torch) for item in value]
     return value
-
-
-def package_version() -> str:
-    """The installed version of this package; empty when it runs from a source tree."""
-    try:
-        return importlib.metadata.version("persona-steering")
-    except importlib.metadata.PackageNotFoundError:
-        return ""
