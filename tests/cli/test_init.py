@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import shutil
 from pathlib import Path
 
 import pytest
 import yaml
-from tests.cli.conftest import Cli, Terminal
+from tests.cli.conftest import Cli, Terminal, make_calibration, make_vector
 
 from persona_steering.config import get_config
+from persona_steering.errors import QualityError
+from persona_steering.personas.datasets import Datasets, SetKind, shipped_path
 from persona_steering.vectors import ModelIdentity, VectorStore
 
 pytestmark = pytest.mark.usefixtures("little_effort")
@@ -47,12 +50,13 @@ def test_a_workspace_is_made_step_by_step_and_not_twice(
     assert store.exists("persona", "sage", tiny_model)
     assert yaml.safe_load((root / "config.yaml").read_text())["model"] == {"name": tiny_model.id}
 
-    # a second run finds everything done, adds a persona and with it the assistant axis
+    # a second run finds everything done, and with another persona makes the assistant axis
     monkeypatch.chdir(root)
+    store.save(make_vector(tiny_model, "pirate", calibration=make_calibration()))
     before = store.path("persona", "sage", tiny_model).read_bytes()
     again = on_tiny("init", "--personas", "sage,pirate")
     assert again.code == 0, again.err
-    assert again.err.count("there already") == 3
+    assert again.err.count("there already") == 4
     assert store.path("persona", "sage", tiny_model).read_bytes() == before
     assert store.exists("axis", "assistant", tiny_model)
     following = again.err.split("Next:")[1].strip().splitlines()
@@ -113,3 +117,26 @@ def test_a_no_stops_before_any_step(on_tiny: Cli, tmp_path: Path) -> None:
     result = on_tiny("init", "lab", "--no-personas", stdin=Terminal("n\n"))
     assert result.code == 130 and "Go on?" in result.err
     assert not list((tmp_path / "lab" / "vectors").rglob("*.safetensors"))
+
+
+def test_data_sets_are_written_by_a_model_only_when_asked_for(
+    on_tiny: Cli, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked: list[str] = []
+
+    def write_set(writer: object, datasets: Datasets, kind: SetKind, count: int, **options: object) -> None:
+        asked.append(kind)
+        if kind == "unsafe":
+            raise QualityError("too few were written.", hint="")
+        with shipped_path(kind) as path:
+            shutil.copy(path, datasets.path(kind))
+
+    monkeypatch.setattr("persona_steering.engine.writing.write_set", write_set)
+    skips = ("--skip", "baseline", "--skip", "safety", "--no-personas")
+    result = on_tiny("init", "lab", *skips, "--generate", "--json")
+    assert result.code == 7 and asked == ["questions", "safe", "unsafe"]
+    assert "data set unsafe: too few were written." in result.err
+    again = on_tiny("init", "lab", *skips, "--generate")
+    assert again.code == 7 and asked[3:] == ["unsafe"]  # what is there is kept
+    refused = on_tiny("init", "lab", *skips, "--generator", "local")
+    assert refused.code == 2 and "--generate" in refused.err

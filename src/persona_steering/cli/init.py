@@ -9,13 +9,21 @@ from typing import TYPE_CHECKING
 import click
 
 from persona_steering.cli.complete import complete_archetype
-from persona_steering.cli.context import Session, effort_options, json_option, model_options, pass_session
+from persona_steering.cli.context import (
+    Session,
+    effort_options,
+    generator_option,
+    json_option,
+    model_options,
+    pass_session,
+)
 from persona_steering.errors import CancelledError, QualityError, UsageError
 
 if TYPE_CHECKING:
     from persona_steering.cli.progress import ProgressReport
     from persona_steering.engine.estimate import Speed
     from persona_steering.engine.workspace import Made, Step, WorkspaceSetup
+    from persona_steering.personas.datasets import SetKind
 
 STEP_NAMES = ("datasets", "baseline", "safety", "personas", "assistant")
 
@@ -30,6 +38,8 @@ STEP_NAMES = ("datasets", "baseline", "safety", "personas", "assistant")
 )
 @click.option("--no-personas", is_flag=True, help="Make no personas, and so no assistant axis.")
 @click.option("--skip", multiple=True, type=click.Choice(STEP_NAMES), help="Leave a step out. Repeatable.")
+@click.option("--generate", is_flag=True, help="Have a model write the data sets, instead of the shipped ones.")
+@generator_option
 @click.option("--yes", is_flag=True, help="Do not ask.")
 @click.option("--dry-run", is_flag=True, help="Show the steps and how long they take; make nothing.")
 @effort_options
@@ -42,6 +52,7 @@ def init(
     personas: str | None,
     no_personas: bool,
     skip: tuple[str, ...],
+    generate: bool,
     yes: bool,
     dry_run: bool,
 ) -> None:
@@ -62,7 +73,7 @@ def init(
     made = open_workspace(session, folder, dry_run=dry_run)
     skipped = {*skip, *(("personas", "assistant") if not chosen else ())}
     progress = ProgressReport(quiet=session.quiet or session.as_json)
-    setup = None if skipped >= set(STEP_NAMES) else make_setup(session, chosen, skipped, progress)
+    setup = None if skipped >= set(STEP_NAMES) else make_setup(session, chosen, skipped, generate, progress)
     steps = setup.plan() if setup else []
     show_plan(session, made, steps, dry_run=dry_run)
     if dry_run or not any(step.state == "todo" for step in steps):
@@ -70,7 +81,7 @@ def init(
         return
     confirm(yes=yes)
     assert setup is not None
-    finish(session, made, run_steps(session, setup, steps, progress), dry_run=False)
+    finish(session, made, run_steps(session, setup, progress), dry_run=False)
 
 
 def choose_personas(names: str | None, *, none: bool) -> list[str]:
@@ -110,13 +121,25 @@ def open_workspace(session: Session, folder: Path, *, dry_run: bool) -> Made:
     return made
 
 
-def make_setup(session: Session, personas: list[str], skip: set[str], progress: ProgressReport) -> WorkspaceSetup:
-    """The steps on the loaded model."""
+def make_setup(
+    session: Session, personas: list[str], skip: set[str], generate: bool, progress: ProgressReport
+) -> WorkspaceSetup:
+    """The steps on the loaded model. Raises UsageError for --generator without --generate."""
+    from persona_steering.cli.datasets import USUAL
+    from persona_steering.engine import writing
     from persona_steering.engine.create import Creator
     from persona_steering.engine.workspace import WorkspaceSetup
+    from persona_steering.personas.datasets import Datasets
 
+    if session.generator is not None and not generate:
+        raise UsageError("--generator was given without --generate.", hint="Add --generate, or leave it out.")
     creator = Creator(session.model, session.manager, session.config, effort=session.effort, progress=progress)
-    return WorkspaceSetup(creator, personas=personas, skip=tuple(skip))
+
+    def write_set(kind: SetKind) -> object:
+        datasets = Datasets(session.config.datasets_dir)
+        return writing.write_set(session.writer, datasets, kind, USUAL[kind], progress=progress)
+
+    return WorkspaceSetup(creator, personas=personas, skip=tuple(skip), write_set=write_set if generate else None)
 
 
 def show_plan(session: Session, made: Made, steps: list[Step], *, dry_run: bool) -> None:
@@ -143,11 +166,11 @@ def plan_line(session: Session, step: Step, speed: Speed | None) -> str:
     """One step of the plan."""
     from persona_steering.cli.estimates import duration, estimated
 
-    if step.state != "todo" or speed is None:
+    if step.state != "todo":
         return f"{step.title:<32}{'skipped' if step.state == 'skipped' else step.detail}".rstrip()
-    found = estimated(session, list(step.work), speed)
-    if not found.answers:
-        return f"{step.title:<32}from the others"
+    found = estimated(session, list(step.work), speed) if speed else None
+    if found is None or not found.answers:
+        return f"{step.title:<32}{'written by a model' if step.name == 'datasets' else 'from the others'}"
     return f"{step.title:<32}{found.answers:>5} answers, {duration(found.seconds)}"
 
 
@@ -157,20 +180,22 @@ def confirm(*, yes: bool) -> None:
         raise CancelledError("stopped before any step.", hint="The same command goes on from here.")
 
 
-def run_steps(session: Session, setup: WorkspaceSetup, steps: list[Step], progress: ProgressReport) -> list[Step]:
+def run_steps(session: Session, setup: WorkspaceSetup, progress: ProgressReport) -> list[Step]:
     """Does what is to do, one step after the other, and says how each ended."""
     from persona_steering.cli.progress import resumable
     from persona_steering.cli.render import note, warn
 
     done = []
     with resumable(progress):
-        for step in steps:
-            if step.state == "todo":
-                note(f"{step.title} …", quiet=session.quiet or session.as_json)
-                step = setup.run(step)
-                if step.detail:
-                    warn(f"{step.title}: {step.detail}")
-            done.append(step)
+        for name in STEP_NAMES:
+            # looked at again, since what a step has made changes what is left to do after it
+            for step in (one for one in setup.plan() if one.name == name):
+                if step.state == "todo":
+                    note(f"{step.title} …", quiet=session.quiet or session.as_json)
+                    step = setup.run(step)
+                    if step.detail:
+                        warn(f"{step.title}: {step.detail}")
+                done.append(step)
     return done
 
 
@@ -205,7 +230,7 @@ def finish(session: Session, made: Made, steps: list[Step], *, dry_run: bool) ->
 
 def next_commands(root: Path, steps: list[Step]) -> list[str]:
     """Exactly three."""
-    ready = [step.persona for step in steps if step.persona and step.state == "done"]
+    ready = [step.subject for step in steps if step.name == "personas" and step.state == "done"]
     enter = "" if root.resolve() == Path.cwd().resolve() else f"cd {root} && "
     if not ready:
         return [

@@ -22,6 +22,7 @@ from persona_steering.errors import QualityError, UsageError, unknown
 from persona_steering.extraction.axes import MIN_PERSONAS
 from persona_steering.files import storage_error, write_atomically
 from persona_steering.personas import load_archetype
+from persona_steering.personas.datasets import SET_KINDS, SetKind
 from persona_steering.vectors.card import active_calibration, make_cards
 from persona_steering.vectors.metadata import ASSISTANT_AXIS, ASSISTANT_BASELINE
 
@@ -41,7 +42,7 @@ class Step:
     state: State
     detail: str = ""
     work: tuple[Work, ...] = ()
-    persona: str = ""  # of a step that makes one
+    subject: str = ""  # the persona or the data set of a step that makes one
 
 
 @dataclass(frozen=True)
@@ -81,7 +82,9 @@ def make_folders(root: Path, *, dry_run: bool = False) -> Made:
 
 
 class WorkspaceSetup:
-    """The steps of one workspace on one model. `generate_datasets` writes new data sets; None keeps the shipped ones.
+    """The steps of one workspace on one model.
+
+    write_set: has a model write a data set of the workspace; None keeps the shipped ones.
 
     Raises: NotFoundError for an unknown step or archetype.
     """
@@ -92,7 +95,7 @@ class WorkspaceSetup:
         *,
         personas: Sequence[str] = STARTERS,
         skip: Sequence[str] = (),
-        generate_datasets: Callable[[], str] | None = None,
+        write_set: Callable[[SetKind], object] | None = None,
     ) -> None:
         for name in skip:
             if name not in STEPS:
@@ -100,7 +103,7 @@ class WorkspaceSetup:
         self._creator = creator
         self._personas = [load_archetype(name) for name in dict.fromkeys(personas)]
         self._skip = frozenset(skip)
-        self._generate = generate_datasets
+        self._write_set = write_set
 
     def plan(self) -> list[Step]:
         """Every step as it is now, in order."""
@@ -113,8 +116,9 @@ class WorkspaceSetup:
         """
         creator = self._creator
         try:
-            if step.name == "datasets" and self._generate is not None:
-                return self._changed(step, "done", self._generate())
+            if step.name == "datasets" and self._write_set is not None:
+                (kind,) = (one for one in SET_KINDS if one == step.subject)
+                self._write_set(kind)
             if step.name == "baseline":
                 creator.extract_baseline()
             elif step.name == "safety":
@@ -128,7 +132,7 @@ class WorkspaceSetup:
         return self._changed(step, "done", "")
 
     def _make_persona(self, step: Step) -> Step:
-        (persona,) = (one for one in self._personas if one.name == step.persona)
+        (persona,) = (one for one in self._personas if one.name == step.subject)
         vector = self._creator.create(persona, reuse=True).vector
         calibration = active_calibration(vector.metadata, safety=self._creator.config.steering.safety)
         weak = calibration.weak_reason if calibration is not None and calibration.weak else ""
@@ -149,13 +153,14 @@ class WorkspaceSetup:
         }[name]
         steps = make()
         if name in self._skip:
-            return [Step(step.name, step.title, "skipped", persona=step.persona) for step in steps]
+            return [Step(step.name, step.title, "skipped", subject=step.subject) for step in steps]
         return steps
 
     def _datasets_step(self) -> list[Step]:
-        if self._generate is None:
+        if self._write_set is None:
             return [Step("datasets", "questions and prompts", "done", "those that ship with the package")]
-        return [Step("datasets", "questions and prompts, written by a model", "todo")]
+        datasets = self._creator.datasets
+        return [_step("datasets", f"data set {kind}", datasets.own(kind) is not None, (), kind) for kind in SET_KINDS]
 
     def _baseline_step(self) -> list[Step]:
         manager, work = self._creator.manager, tuple(baseline_work(self._creator))
@@ -186,8 +191,8 @@ class WorkspaceSetup:
 
     @staticmethod
     def _changed(step: Step, state: State, detail: str) -> Step:
-        return Step(step.name, step.title, state, detail, persona=step.persona)
+        return Step(step.name, step.title, state, detail, subject=step.subject)
 
 
-def _step(name: StepName, title: str, done: bool, work: tuple[Work, ...], persona: str = "") -> Step:
-    return Step(name, title, "done" if done else "todo", "there already" if done else "", work, persona)
+def _step(name: StepName, title: str, done: bool, work: tuple[Work, ...], subject: str = "") -> Step:
+    return Step(name, title, "done" if done else "todo", "there already" if done else "", work, subject)
