@@ -232,7 +232,9 @@ def _json_line(record: Mapping[str, object]) -> bytes:
 def csv_line(cells: Sequence[str]) -> bytes:
     """One row of a CSV file."""
     line = io.StringIO()
-    csv.writer(line, lineterminator="\n").writerow(cells)
+    # the module leaves a lone carriage return unquoted, and would read it as the end of the row
+    quoting = csv.QUOTE_ALL if any("\r" in cell for cell in cells) else csv.QUOTE_MINIMAL
+    csv.writer(line, lineterminator="\n", quoting=quoting).writerow(cells)
     return line.getvalue().encode()
 
 
