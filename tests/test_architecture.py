@@ -34,6 +34,8 @@ HOMES = {
     "torch": {"backends/transformers", "backends/wrapper.py", "vectors/formats"},
     "transformers": {"backends/transformers"},
     "bitsandbytes": {"backends/transformers"},
+    "httpx2": {"backends/http.py"},
+    "llguidance": {"backends/transformers/schema.py"},
     "click": {"cli"},
     "rich": {"cli"},
     "prompt_toolkit": {"cli/repl"},
