@@ -16,6 +16,8 @@ from pathlib import Path
 
 from timing import Figure, positive, ratio, report, take_turns
 
+from persona_steering.cli.main import COMMANDS
+
 HEAVY = ("torch", "transformers", "fastapi", "llama_cpp", "vllm")
 _LOADED = """
 import json, sys
@@ -50,6 +52,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
         ),
         Figure("python -c pass", medians["python"], low=min(found["python"]), high=max(found["python"]), unit="s"),
         ratio("--help / empty Python", found["help"], found["python"]),
+        slowest_command(options.repeats),
         Figure("heavy packages loaded by --help", len(heavy), target=0, at_most=True, details={"loaded": heavy}),
     ]
     report("cli_start", figures, device="cpu", options=options)
@@ -60,6 +63,21 @@ def help_command() -> list[str]:
     script = Path(sys.executable).with_name("persona-steer")
     start = [str(script)] if script.exists() else [sys.executable, "-m", "persona_steering.cli.main"]
     return [*start, "--help"]
+
+
+def slowest_command(repeats: int) -> Figure:
+    """The slowest `COMMAND --help` of all commands, by the median of a third of the turns."""
+    *start, flag = help_command()
+    sides = {name: wall_time([*start, name, flag]) for name in COMMANDS}
+    found = take_turns(sides, repeats=max(1, repeats // 3))
+    medians = {name: statistics.median(turns) for name, turns in found.items()}
+    slowest = max(medians, key=lambda name: medians[name])
+    turns = found[slowest]
+    details = {"command": f"persona-steer {slowest} --help", "commands": len(medians)}
+    bounds = {"low": min(turns), "high": max(turns)}
+    return Figure(
+        "slowest COMMAND --help", medians[slowest], **bounds, target=0.3, at_most=True, unit="s", details=details
+    )
 
 
 def wall_time(command: Sequence[str]) -> Callable[[], float]:

@@ -22,7 +22,18 @@ from persona_steering.cli.main import COMMANDS, GROUPS, root
 from persona_steering.errors import PersonaSteeringError
 
 SOURCE = str(Path(persona_steering.__file__).parents[1])
-HEAVY = ("torch", "transformers", "pydantic", "pydantic_settings", "numpy", "rich", "safetensors", "yaml")
+HEAVY = {
+    "torch",
+    "transformers",
+    "pydantic",
+    "pydantic_settings",
+    "prompt_toolkit",
+    "numpy",
+    "rich",
+    "safetensors",
+    "ruamel",
+    "yaml",
+}
 
 
 def process(*arguments: str, home: Path, **streams: int) -> subprocess.CompletedProcess[str]:
@@ -36,7 +47,7 @@ def process(*arguments: str, home: Path, **streams: int) -> subprocess.Completed
 def imported_by(*arguments: str, home: Path) -> set[str]:
     """Which of HEAVY a command line imports."""
     program = f"import sys; from persona_steering.cli.main import run; run({list(arguments)!r}); " + (
-        f"print('\\n', *(set({HEAVY!r}) & set(sys.modules)))"
+        f"print('\\n', *({HEAVY!r} & set(sys.modules)))"
     )
     environment = {**os.environ, "PYTHONPATH": SOURCE, "PERSONA_STEER_HOME": str(home)}
     done = subprocess.run(
@@ -45,9 +56,34 @@ def imported_by(*arguments: str, home: Path) -> set[str]:
     return set(done.stdout.splitlines()[-1].split())
 
 
-@pytest.mark.parametrize("arguments", [[], ["--help"], ["create", "--help"], ["generate", "-h"], ["list", "--help"]])
+@pytest.mark.parametrize("arguments", [[], ["--help"], ["generate", "-h"]])
 def test_help_imports_nothing_heavy(arguments: list[str], home: Path) -> None:
     assert imported_by(*arguments, home=home) == set()
+
+
+def test_the_help_of_every_command_imports_nothing_heavy(home: Path) -> None:
+    program = f"""
+import sys
+import click
+from persona_steering.cli.main import run, root
+
+def walk(command, words):
+    code = run([*words, "--help"])
+    print(*words, code, *({HEAVY!r} & set(sys.modules)), file=sys.stderr)
+    if isinstance(command, click.Group):
+        context = click.Context(command)
+        for name in command.list_commands(context):
+            walk(command.get_command(context, name), [*words, name])
+
+walk(root, [])
+"""
+    environment = {**os.environ, "PYTHONPATH": SOURCE, "PERSONA_STEER_HOME": str(home)}
+    done = subprocess.run(
+        [sys.executable, "-c", program], env=environment, capture_output=True, text=True, check=True, timeout=120
+    )
+    lines = done.stderr.splitlines()
+    assert len(lines) > len(COMMANDS)
+    assert [line for line in lines if line.split()[-1] != "0"] == []
 
 
 def test_list_loads_no_model_library(home: Path) -> None:
@@ -168,6 +204,57 @@ def test_what_the_system_raises_has_an_exit_code_of_its_own(
     result = cli("list")
     assert result.code == code
     assert word in result.err.strip().splitlines()[0]
+
+
+def test_the_first_ctrl_c_says_how_to_go_on_and_the_second_quits_now(home: Path) -> None:
+    """The command is stopped twice while it is busy; its own tidying up never ends."""
+    program = """
+import os, signal, sys, time, threading
+from persona_steering import config
+from persona_steering.cli import main
+
+def busy(path=None, **options):
+    os.kill(os.getpid(), signal.SIGINT)
+    time.sleep(60)
+
+def press_again():
+    time.sleep(1)
+    os.kill(os.getpid(), signal.SIGINT)
+
+config.get_config = busy
+threading.Thread(target=time.sleep, args=(60,)).start()  # the interpreter waits for it at the end
+threading.Thread(target=press_again, daemon=True).start()
+sys.argv[1:] = ["list"]
+main.main()
+"""
+    environment = {**os.environ, "PYTHONPATH": SOURCE, "PERSONA_STEER_HOME": str(home)}
+    done = subprocess.run(
+        [sys.executable, "-c", program], env=environment, capture_output=True, text=True, check=False, timeout=30
+    )
+    assert done.returncode == 130
+    assert done.stderr.strip() == "error: stopped."
+
+
+@pytest.mark.parametrize("variables", [{"NO_COLOR": "1"}, {"TERM": "dumb"}])
+def test_no_colour_and_no_cursor_movement_where_they_are_not_wanted(variables: dict[str, str], home: Path) -> None:
+    """On a terminal, which a pseudo-terminal is."""
+    import pty
+
+    environment = {key: value for key, value in os.environ.items() if key not in ("NO_COLOR", "TERM")}
+    environment |= {"PYTHONPATH": SOURCE, "PERSONA_STEER_HOME": str(home), "TERM": "xterm", **variables}
+    shown = {}
+    for name, extra in (("plain", {}), ("coloured", {"TERM": "xterm-256color", "NO_COLOR": ""})):
+        master, slave = pty.openpty()
+        command = [sys.executable, "-m", "persona_steering.cli.main", "info", "sage"]
+        done = subprocess.run(
+            command, env={**environment, **extra}, stdin=slave, stdout=slave, stderr=slave, check=False
+        )
+        os.close(slave)
+        shown[name] = os.read(master, 65536).decode()
+        os.close(master)
+        assert done.returncode == 4
+    colour = re.compile(r"\x1b\[[\d;]*3\dm")
+    assert colour.search(shown["coloured"]) and not colour.search(shown["plain"]) and "error: " in shown["plain"]
 
 
 def test_a_pipe_that_closes_early_is_quiet(home: Path) -> None:

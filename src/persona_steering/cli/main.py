@@ -11,6 +11,7 @@ import importlib
 import itertools
 import os
 import re
+import signal
 import sys
 import traceback
 import warnings
@@ -257,7 +258,13 @@ def main() -> NoReturn:
     """The entry point."""
     if not sys.warnoptions:
         warnings.simplefilter("ignore")  # the libraries' warnings address programmers
-    sys.exit(run(sys.argv[1:]))
+    try:
+        code = run(sys.argv[1:])
+    except KeyboardInterrupt:  # a second Ctrl-C, while the first was being answered
+        code = CancelledError.exit_code
+    if code == CancelledError.exit_code:
+        signal.signal(signal.SIGINT, lambda number, frame: os._exit(code))  # nor does tidying up hold anybody back
+    sys.exit(code)
 
 
 if __name__ == "__main__":

@@ -125,7 +125,7 @@ class ProgressReport:
             self._task = self._bars.add_task(label(report.phase), total=report.total)
 
     def __enter__(self) -> Self:
-        if not self._quiet and self._console.is_terminal:
+        if not self._quiet and self._console.is_terminal and not self._console.is_dumb_terminal:
             self._bars = _Bars(
                 TextColumn("{task.description:<27}"),
                 BarColumn(bar_width=24),

@@ -64,7 +64,7 @@ def warn(text: str) -> None:
 def working(text: str, *, quiet: bool = False) -> Iterator[None]:
     """Says what is being waited for, on a terminal."""
     console = err()
-    if quiet or not console.is_terminal:
+    if quiet or not console.is_terminal or console.is_dumb_terminal:
         yield
         return
     with console.status(Text(f"{text} …")):
