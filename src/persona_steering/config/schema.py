@@ -99,6 +99,17 @@ class EndpointConfig(_Section):
     api_key_env: str = Field(default="", description="the environment variable that holds the key")
 
 
+class JudgeConfig(EndpointConfig):
+    """An OpenAI-compatible server that judges, and how it is asked."""
+
+    concurrency: int = Field(default=8, ge=1, le=256, description="calls at once")
+    samples: int = Field(
+        default=5, ge=1, le=100, description="answers averaged where the server gives no log-probabilities"
+    )
+    max_calls: int | None = Field(default=None, ge=1, description="calls of one command at most; null: no limit")
+    max_tokens: int | None = Field(default=None, ge=1, description="tokens of one command at most; null: no limit")
+
+
 class PathsConfig(_Section):
     """Folders. null: inside the workspace; the cache in the user's cache folder."""
 
@@ -126,8 +137,8 @@ class Config(_Section):
         default=EndpointConfig(),
         description="An OpenAI-compatible server that writes data sets. Empty: the model itself writes them.",
     )
-    judge: EndpointConfig = Field(
-        default=EndpointConfig(), description="An OpenAI-compatible server that judges answers. Empty: none is used."
+    judge: JudgeConfig = Field(
+        default=JudgeConfig(), description="An OpenAI-compatible server that judges answers. Empty: none is used."
     )
     paths: PathsConfig = PathsConfig()
     server: ServerConfig = ServerConfig()

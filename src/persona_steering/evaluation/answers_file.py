@@ -56,7 +56,7 @@ def read_answers(path: Path, trait: str) -> list[AnswerRow]:
     if missing := [name for name in wanted if name not in file.header]:
         raise UsageError(
             f"{path.name!r} has no column {' and no column '.join(map(repr, missing))}.",
-            hint=f"Its columns are: {', '.join(file.header)[:200]}. The trait's column has the name given with --trait.",
+            hint=f"Its columns are: {', '.join(file.header)[:200]}. The trait's is called as --trait says.",
         )
     places = [file.header.index(name) for name in wanted]
     rows = []
@@ -64,8 +64,8 @@ def read_answers(path: Path, trait: str) -> list[AnswerRow]:
         if isinstance(sample.raw, bytes) or len(sample.raw) != len(file.header):
             raise UsageError(f"{path.name!r}, line {sample.line}: {sample.problem}.", hint="Check its quotes.")
         question, prompt, answer, question_id, first, second = (sample.raw[place] for place in places)
-        scores = [_score(cell, path, sample.line, name) for cell, name in ((first, trait), (second, COHERENCE))]
-        rows.append(AnswerRow(question, prompt, answer, question_id, *scores, line=sample.line))
+        scores = (_score(cell, path, sample.line, name) for cell, name in ((first, trait), (second, COHERENCE)))
+        rows.append(AnswerRow(question, prompt, answer, question_id, next(scores), next(scores), sample.line))
     if not rows:
         raise UsageError(f"{path.name!r} has no rows.", hint="Make them with: persona-steer eval")
     return rows

@@ -233,8 +233,8 @@ def csv_line(cells: Sequence[str]) -> bytes:
     """One row of a CSV file."""
     line = io.StringIO()
     # the module leaves a lone carriage return unquoted, and would read it as the end of the row
-    quoting = csv.QUOTE_ALL if any("\r" in cell for cell in cells) else csv.QUOTE_MINIMAL
-    csv.writer(line, lineterminator="\n", quoting=quoting).writerow(cells)
+    breaks = any("\r" in cell for cell in cells)
+    csv.writer(line, lineterminator="\n", quoting=csv.QUOTE_ALL if breaks else csv.QUOTE_MINIMAL).writerow(cells)
     return line.getvalue().encode()
 
 

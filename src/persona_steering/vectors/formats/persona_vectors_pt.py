@@ -10,7 +10,7 @@ from pathlib import Path
 
 import numpy as np
 
-from persona_steering.vectors.formats.foreign import Import, known_model, load_pt, rows, save_pt, stack_layers
+from persona_steering.vectors.formats.foreign import Array, Import, known_model, load_pt, rows, save_pt, stack_layers
 from persona_steering.vectors.metadata import ModelIdentity
 from persona_steering.vectors.vector import SteeringVector, layer_from_persona_vectors_row
 
@@ -52,7 +52,12 @@ def write(path: Path, vector: SteeringVector) -> None:
     num_layers = known_model(vector, source=FORMAT).num_layers
     tensor = np.zeros((num_layers + 1, vector.hidden_size), dtype=np.float32)
     tensor[1:num_layers] = stack_layers(vector, num_layers - 1, source=FORMAT)
-    save_pt(path, tensor)
+    write_rows(path, tensor)
+
+
+def write_rows(path: Path, rows: Array) -> None:
+    """Write `[L + 1, hidden]` whose first and last row were measured too, atomically. Raises: StorageError."""
+    save_pt(path, rows)
 
 
 def _pooling(path: Path) -> str:
