@@ -13,8 +13,9 @@ from tests.authoring.writers import good
 from tests.backends.fake_server import FakeServer, Reply, says, serving
 from tests.cli.conftest import Cli, make_vector
 
+from persona_steering.backends.transformers.backend import TransformersBackend
 from persona_steering.personas import load_questions, load_safety_prompts
-from persona_steering.personas.datasets import Datasets
+from persona_steering.personas.datasets import Datasets, save_jsonl
 from persona_steering.vectors import ModelIdentity, VectorStore
 
 WIZARD = "a grumpy wizard who speaks in riddles"
@@ -272,6 +273,16 @@ def test_descriptions_that_cannot_be_used_are_refused_before_a_model_is_loaded(
 def test_a_remote_model_cannot_be_steered_and_says_so(cli: Cli, generator: str) -> None:
     result = cli("create", "sage", "--from-archetype", "sage", "--model", generator)
     assert result.code == 10 and "text only" in result.err and "--generator" in result.err
+
+
+def test_too_few_questions_of_ones_own_are_refused_before_anything_is_asked(
+    on_tiny: Cli, folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    save_jsonl(load_questions(34), folder / "questions.jsonl")
+    monkeypatch.setattr(TransformersBackend, "generate", lambda *a, **k: pytest.fail("asked"))
+    result = on_tiny("create", "sage", "--from-archetype", "sage")
+    assert result.code == 2 and "leave 14 for calibration, and 16 are needed" in result.err
+    assert "datasets generate questions" in result.err
 
 
 def on_tiny_generate(on_tiny: Cli, generator: str) -> Any:

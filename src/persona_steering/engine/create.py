@@ -38,6 +38,8 @@ from persona_steering.personas.manager import PersonaManager
 from persona_steering.vectors import ModelIdentity, SteeringVector, orthogonalize_persona, replace_metadata
 from persona_steering.vectors.card import MEASURED_WITH
 
+LEAST_CONFIRMING = 4  # questions that a dose is confirmed on, beside those that chose it
+
 
 class Effort(BaseModel):
     """How much is measured. More answers make a cleaner direction and narrower intervals, and take longer."""
@@ -121,6 +123,7 @@ class Creator:
                 hint=f"Delete it first (persona-steer delete {subject.name}), or choose another name.",
             )
         settings = self.extraction_settings(subject)
+        self.calibration_settings()  # too few questions are refused before anything is asked
         baseline = self._baseline(settings)
         safety = self.manager.safety_axis() if self.manager.has_safety_axis() else self.extract_safety_axis()
         run = self._run(subject.name, settings, subject.model_dump(mode="json"))
@@ -202,10 +205,17 @@ class Creator:
         return settings
 
     def calibration_settings(self) -> CalibrationSettings:
-        """How a dose is searched."""
+        """How a dose is searched. Raises UsageError where the workspace has too few questions."""
         effort = self.effort
+        questions = self.datasets.calibration_questions()[: effort.calibration_questions]
+        least = effort.search_questions + LEAST_CONFIRMING
+        if len(questions) < least:
+            raise UsageError(
+                f"the questions of the workspace leave {len(questions)} for calibration, and {least} are needed.",
+                hint="Write more (persona-steer datasets generate questions --replace), or delete that file.",
+            )
         return CalibrationSettings(
-            questions=self.datasets.calibration_questions()[: effort.calibration_questions],
+            questions=questions,
             search_questions=effort.search_questions,
             coarse_questions=effort.coarse_questions,
             coarse_doses=effort.coarse_doses,
