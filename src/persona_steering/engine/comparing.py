@@ -11,6 +11,7 @@ from persona_steering.files import write_atomically
 from persona_steering.personas.manager import PersonaManager
 from persona_steering.vectors import ModelIdentity
 from persona_steering.vectors.metadata import ASSISTANT_AXIS
+from persona_steering.vectors.vector import layer_ranges
 
 
 def compare_stored(
@@ -30,7 +31,7 @@ def compare_stored(
 
 def write_comparison(found: Similarity, model: ModelIdentity, folder: Path) -> Path:
     """Writes similarity.json and report.html; returns the report's path. Raises StorageError."""
-    facts = {"model": model.id, "layers": ", ".join(map(str, found.layers))}
+    facts = {"model": model.id, "layers": layer_ranges(found.layers)}
     write_atomically(folder / "similarity.json", f"{found.model_dump_json(indent=1)}\n".encode())
     similarity_report(found, facts).write(folder / "report.html")
     return folder / "report.html"

@@ -34,6 +34,7 @@ from persona_steering.files import write_atomically
 from persona_steering.personas.datasets import Datasets
 from persona_steering.personas.manager import PersonaManager
 from persona_steering.vectors import SteeringVector, replace_metadata
+from persona_steering.vectors.vector import layer_ranges
 
 Value = TypeVar("Value")
 HELD_OUT_PROMPTS = 1  # system prompts under which each held-out question is asked
@@ -368,6 +369,6 @@ def unit_dose(engine: SteeringEngine, config: Config, vector: SteeringVector, un
 
 def described(dose: Dose, safe: bool) -> str:
     """Strength 1.0 in words."""
-    where = f"layers {dose.layers[0]}-{dose.layers[-1]}" if len(dose.layers) > 1 else f"layer {dose.layers[0]}"
+    where = f"layer{'s' if len(dose.layers) > 1 else ''} {layer_ranges(dose.layers)}"
     size = "a given coefficient" if dose.relative is None else f"{dose.relative:.2g} of the hidden state"
     return f"{size} at {where}, {'safe, under the floor' if safe else 'raw'}"
