@@ -150,16 +150,13 @@ class Collector:
         """Asks for what is missing and somewhat more, the categories in turn."""
         lacking = [[c] * (self._wishes[c] - len(found)) for c, found in self._found.items()]
         turn = [category for column in zip_longest(*lacking) for category in column if category is not None]
-        per_ask = max(1, self._per_ask(turn[0]))
+        per_ask = texts_per_reply(self._make_ask(turn[0], self._asked))
         needed = min(BATCH, max(self._least, math.ceil(self._excess * len(turn) / per_ask)))
         asks = []
         for i in range(needed):
             asks.append(self._make_ask(turn[i % len(turn)], self._asked))
             self._asked += 1
         return asks
-
-    def _per_ask(self, category: str) -> int:
-        return sum(field.most or 1 for field in self._make_ask(category, self._asked).fields.values())
 
     def _take(self, reply: Reply) -> None:
         if reply.trouble:
@@ -190,8 +187,13 @@ def shares(categories: Sequence[str], count: int) -> list[Wish]:
     return [wish for wish in wishes if wish.count]
 
 
+def texts_per_reply(ask: Ask) -> int:
+    """How many texts a reply holds at most; single fields make up one text together."""
+    return sum(field.most or 0 for field in ask.fields.values()) or 1
+
+
 def all_texts(ask: Ask, fields: Fields) -> list[str]:
     """Every text of a reply: one by one where the fields are lists, else joined to one text."""
-    if all(field.least is None for field in ask.fields.values()):
+    if all(field.most is None for field in ask.fields.values()):
         return [" ".join(chain(*fields.values()))]
     return [*chain(*fields.values())]
