@@ -211,7 +211,7 @@ def propose_prompts(session: Session, name: str, description: str) -> Persona:
     Raises: as `engine.writing.propose_persona`, and UsageError where the vector exists, before anything is written.
     """
     from persona_steering.authoring.characters import describe
-    from persona_steering.cli.progress import resumable_progress
+    from persona_steering.cli.progress import ProgressReport
     from persona_steering.cli.render import note
     from persona_steering.engine.writing import propose_persona
     from persona_steering.personas.datasets import Datasets
@@ -222,7 +222,7 @@ def propose_prompts(session: Session, name: str, description: str) -> Persona:
     datasets = Datasets(session.config.datasets_dir)
     path = datasets.persona_path(name)
     kept = path.exists()
-    with resumable_progress(quiet=session.quiet) as progress:
+    with ProgressReport(quiet=session.quiet) as progress:
         persona = propose_persona(session.writer, datasets, name, description, progress=progress)
     note(
         f"{'Using the system prompts of' if kept else 'The system prompts are in'} {path}. Edit them as you like: "

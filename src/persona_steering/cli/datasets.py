@@ -213,7 +213,7 @@ def write_persona(
     session: Session, name: str, description: str | None, count: int, *, replace: bool, seed: int
 ) -> None:
     """Has system prompts written, and shows them."""
-    from persona_steering.cli.progress import resumable_progress
+    from persona_steering.cli.progress import ProgressReport
     from persona_steering.cli.render import emit_json, note
     from persona_steering.engine.writing import propose_persona
 
@@ -225,7 +225,7 @@ def write_persona(
     path = found.persona_path(name)
     if path.exists() and not replace:
         raise UsageError(f"{path} is there already.", hint="Add --replace to have it written anew.")
-    with resumable_progress(quiet=session.quiet) as progress:
+    with ProgressReport(quiet=session.quiet) as progress:
         persona = propose_persona(
             session.writer, found, name, description, prompts=count, replace=replace, seed=seed, progress=progress
         )
