@@ -45,9 +45,9 @@ def test_list_shows_every_status(stored: VectorStore, on_tiny: Cli, tiny_model: 
 
 def test_list_in_a_pipe_is_aligned_text_and_quiet_is_names(stored: VectorStore, on_tiny: Cli) -> None:
     lines = on_tiny("list").out.splitlines()
-    assert lines[0].split() == ["name", "kind", "model", "strength", "persona", "score", "coherence", "status"]
+    assert lines[0].split() == ["name", "kind", "strength", "persona", "score", "coherence", "status"]
     sage = next(line for line in lines if line.startswith("sage"))
-    assert sage.split()[3:] == ["up", "to", "1.0", "0.83", "78", "ready"]
+    assert sage.split()[2:] == ["up", "to", "1.0", "0.83", "78", "ready"]
     assert on_tiny("list", "-q").out.split() == ["bland", "raw", "sage", "calm", "safety"]
 
 

@@ -8,7 +8,7 @@ if TYPE_CHECKING:
     from persona_steering.cli.context import Session
     from persona_steering.engine.estimate import Estimate, Speed, Work
 
-SAID = "An estimate: a small batch was timed just now. Answers that end early make it shorter, a busy machine longer."
+SAID = "This is an estimate, from a small batch that was timed just now."
 
 
 def measured_speed(session: Session) -> Speed:

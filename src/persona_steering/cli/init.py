@@ -190,12 +190,12 @@ def run_steps(session: Session, setup: WorkspaceSetup, progress: ProgressReport)
         for name in STEP_NAMES:
             # looked at again, since what a step has made changes what is left to do after it
             for step in (one for one in setup.plan() if one.name == name):
-                if step.state == "todo":
-                    note(f"{step.title} …", quiet=session.quiet or session.as_json)
-                    step = setup.run(step)
-                    if step.detail:
-                        warn(f"{step.title}: {step.detail}")
-                done.append(step)
+                done.append(setup.run(step) if step.state == "todo" else step)
+    for step in done:
+        if step.state == "failed" or (step.state != "skipped" and step.detail.startswith("weak")):
+            warn(f"{step.title}: {step.detail}")
+        elif step.state == "skipped" and step.detail:
+            note(f"{step.title}: skipped, {step.detail}", quiet=session.quiet or session.as_json)
     return done
 
 

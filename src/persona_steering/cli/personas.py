@@ -90,7 +90,7 @@ def list_(session: Session, kinds: tuple[str, ...], loaded: bool, all_models: bo
       persona-steer list --traits --all-models
       persona-steer list --loaded --json
     """
-    from persona_steering.cli.render import emit_json, note, table
+    from persona_steering.cli.render import emit_json, note
 
     everything = all_entries(session)
     entries = [entry for entry in everything if all_models or entry.card.status != "other model"]
@@ -103,7 +103,7 @@ def list_(session: Session, kinds: tuple[str, ...], loaded: bool, all_models: bo
     elif session.quiet:
         click.echo("".join(f"{entry.name}\n" for entry in entries), nl=False)
     elif entries:
-        table(COLUMNS, [entry.cells() for entry in entries])
+        show_table(entries)
     elif not everything:
         note("There are no vectors yet. Make one: persona-steer create pirate --from-archetype pirate")
     else:
@@ -134,6 +134,19 @@ def info(session: Session, name: str) -> None:
         emit_json(entry.to_json(full=True))
     else:
         show_card(entry)
+
+
+def show_table(entries: list[Entry]) -> None:
+    """The entries in a table; a model that all share is said once, beside it."""
+    from persona_steering.cli.render import note, table
+
+    models = {entry.card.model_name for entry in entries}
+    rows = [COLUMNS, *(entry.cells() for entry in entries)]
+    if len(models) == 1:
+        place = COLUMNS.index("model")
+        rows = [(*row[:place], *row[place + 1 :]) for row in rows]
+        note(f"Of the model {models.pop()}:")
+    table(rows[0], rows[1:])
 
 
 def preloaded(session: Session) -> tuple[str, ...]:
