@@ -30,7 +30,9 @@ def answer(chat: Chat, question: str, *, again: bool = False) -> None:
         base, done = _compared(chat, messages, sampling) if compares(chat) else _streamed(chat, messages, sampling)
     except PromptError as error:
         if before.turns:
-            raise PromptError(error.message, hint="Shorten it; or /undo drops the last turn, /new starts over.") from error
+            raise PromptError(
+                error.message, hint="Shorten it; or /undo drops the last turn, /new starts over."
+            ) from error
         raise
     tokens = len(done.token_ids) + (len(base.token_ids) if base else 0)
     chat.tokens_per_second = tokens / (time.monotonic() - start) if tokens else None
