@@ -165,7 +165,7 @@ def card_report(vector: SteeringVector, card: MeasuredCard, facts: Mapping[str, 
     found = card.evidence
     sections: list[Section] = [
         Table("Evidence", ["", "value", "meaning"], evidence_rows(found)),
-        _selectivity_chart(found),
+        _selectivity_table(found),
         Table(
             "Logit lens",
             ["end", "tokens"],
@@ -182,8 +182,12 @@ def card_report(vector: SteeringVector, card: MeasuredCard, facts: Mapping[str, 
     ]
     if card.answers:
         sections.append(Answers("Answers", [_group("steered", "strength 1.0", card.answers)]))
-    steered = found.steered
-    n = "not measured" if steered is None else f"{steered.questions} questions at strength 1.0"
+    parts = [
+        _read(found.steered, lambda part: f"{part.questions} questions at strength 1.0"),
+        _read(found.discrimination, lambda part: f"{part.positives} + {part.negatives} held-out answers"),
+        _read(found.stability, lambda part: f"{part.questions} questions that it was made from"),
+    ]
+    n = "; ".join(str(part) for part in parts if part is not None) or "not measured"
     counts = ", ".join(f"{count} {what.replace('_', ' ')}" for what, count in vector.metadata.counts.items())
     return Report(f"Card of {vector.name}", sections, JUDGE, n, {**facts, "made from": counts or "not known"})
 
@@ -212,10 +216,12 @@ def evidence_rows(found: Evidence) -> list[list[Cell]]:
             "the same after removing the answers' length",
         ],
         ["d′", _read(tells, lambda part: part.d_prime), "distance of the two sides in standard deviations"],
-        ["d′ against shuffled labels", _null(found.shuffled_labels), "z; vectors of the same answers, labels shuffled"],
+        _null_row(
+            "d′ against shuffled labels, z", found.shuffled_labels, "vectors of the same answers, labels shuffled"
+        ),
         ["persona score at 1.0", _read(steers, lambda part: part.score), "1 is as in character as the prompt makes it"],
-        [f"{GAIN} at 1.0", _read(steers, lambda part: part.gain), "over the base model"],
-        ["gain against random directions", _null(found.random_directions), "z; of equal norm, layers and dose"],
+        ["gain at 1.0, nats per token", _read(steers, lambda part: part.gain), "over the base model"],
+        _null_row("gain against random directions, z", found.random_directions, "of equal norm, layers and dose"),
         ["coherence at 1.0", _read(steers, lambda part: part.coherence), "100 is the model's own level"],
         ["moved the wrong way", _read(steers, lambda part: part.anti_steered), "share of the questions"],
     ]
@@ -225,14 +231,18 @@ def _read(part: T | None, value: Callable[[T], Cell]) -> Cell:
     return None if part is None else value(part)
 
 
-def _null(null: Null | None) -> Cell:
+def _null_row(name: str, null: Null | None, meaning: str) -> list[Cell]:
     if null is None:
-        return None
-    z = "no spread" if null.z is None else f"z = {null.z:.1f}"
-    return f"{z} ({null.value:.2g} against {null.low:.2g} to {null.high:.2g} of {null.count})"
+        return [name, None, meaning]
+    own, low, high = number(null.value), number(null.low), number(null.high)
+    return [
+        name,
+        "no spread" if null.z is None else null.z,
+        f"{own}, against {low} to {high} of {null.count} {meaning}",
+    ]
 
 
-def _selectivity_chart(found: Evidence) -> Table:
+def _selectivity_table(found: Evidence) -> Table:
     """What steering does to the other personas and traits, strongest first."""
     others = sorted((found.selectivity or {}).items(), key=lambda item: -item[1].mean)
     rows: list[list[Cell]] = [[name, value] for name, value in others]
