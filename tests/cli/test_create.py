@@ -144,3 +144,22 @@ def test_extract_axes_makes_both_and_says_what_is_missing(
     assert [axis["name"] for axis in axes] == ["safety", "assistant"]
     assert axes[0]["metadata"]["thresholds"]["1"].keys() == set("0123")
     assert store.exists("axis", "assistant", tiny_model)
+
+
+@pytest.mark.usefixtures("little_effort")
+def test_extract_axes_makes_the_assistant_axis_anew_when_personas_have_changed(
+    on_tiny: Cli, store: VectorStore, tiny_model: ModelIdentity
+) -> None:
+    def status() -> str:
+        (row,) = (row for row in on_tiny("list", "--axes", "--json").data if row["name"] == "assistant")
+        return str(row["status"])
+
+    for name in ("sage", "pirate"):
+        store.save(make_vector(tiny_model, name))
+    assert on_tiny("extract-axes", "assistant", "-q").out == "assistant\n"
+    assert status() == "ready"
+    store.save(make_vector(tiny_model, "monk"))
+    assert status() == "stale"
+    again = on_tiny("extract-axes", "assistant", "--json").data[0]["metadata"]
+    assert again["counts"]["personas"] == 3 and again["data_hashes"].keys() == {"sage", "pirate", "monk"}
+    assert status() == "ready"

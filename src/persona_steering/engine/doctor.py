@@ -111,7 +111,7 @@ def _devices() -> Iterator[Check]:
     for one in found:
         yield Check("device", "ok", f"{one.device} ({one.title}), {_gb(one.free)} of {_gb(one.total)} free")
     cores = os.cpu_count() or 1
-    yield Check("cpu", "ok", f"{cores} cores, {threads()} threads" + ("" if found else "; no GPU is used"))
+    yield Check("cpu", "ok", f"cores: {cores}, threads: {threads()}" + ("" if found else "; no GPU is used"))
     free, total = memory()
     if total:
         detail = f"{_gb(free)} of {_gb(total)} free"
