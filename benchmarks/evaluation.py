@@ -33,9 +33,11 @@ from timing import (
     timed,
 )
 
-from extraction import ROLLOUTS, answers, mean_over_texts, published_means, smallest_cosine
+from extraction import ROLLOUTS, answers, published_means, smallest_cosine
 from persona_steering.backends.base import Text
 from persona_steering.backends.transformers.backend import TransformersBackend
+from persona_steering.evaluation.answers_file import AnswerRow
+from persona_steering.evaluation.build import Pair, build_vectors
 from persona_steering.evaluation.project import Projected, project_file
 from persona_steering.evaluation.readouts import Reader, Readout
 from persona_steering.evaluation.samples import open_samples
@@ -129,31 +131,32 @@ def texts(row: Sequence[Answer | None]) -> list[str]:
 
 
 def building(backend: TransformersBackend, *, batch: int, tokens: int, repeats: int) -> Figure:
-    """A vector out of given answers, captured in batches, over the published way of one sample at a time."""
+    """The vectors of `vectors build` out of given answers, over the published way of one sample at a time."""
     given = answers(backend, 2 * batch, tokens, per_prompt=ROLLOUTS)
-    sides = [as_rendered(backend, side) for side in (given[:batch], given[batch:])]
+    sides = given[:batch], given[batch:]
+    rows = ([AnswerRow("", text.rendered, text.response, "") for text in as_rendered(backend, side)] for side in sides)
+    pairs = [Pair(positive, negative) for positive, negative in zip(*rows, strict=True)]
     device = backend.loaded.device
     sized = TransformersBackend(backend.loaded)  # batches of the size that suits the device
 
-    def ours() -> np.ndarray:
-        positive, negative = (mean_over_texts(sized.capture(side)) for side in sides)
+    def published() -> np.ndarray:
+        positive, negative = (published_means(backend, side) for side in sides)
         return np.asarray(positive - negative)
 
-    def theirs() -> np.ndarray:
-        positive, negative = (published_means(backend, side) for side in (given[:batch], given[batch:]))
-        return np.asarray(positive - negative)
+    def ours() -> np.ndarray:
+        return build_vectors(sized, pairs).differences["response_avg"][1:-1]
 
     found = take_turns(
-        {"published": lambda: timed(device, theirs), "ours": lambda: timed(device, ours)}, repeats=repeats
+        {"published": lambda: timed(device, published), "ours": lambda: timed(device, ours)}, repeats=repeats
     )
-    published, batched = ([turn[0] for turn in found[name]] for name in ("published", "ours"))
+    one_by_one, batched = ([turn[0] for turn in found[name]] for name in ("published", "ours"))
     return ratio(
-        f"vector from {2 * batch} given answers, {ROLLOUTS} a prompt: in batches / one at a time",
-        published,
+        f"vectors built from {2 * batch} answers, {ROLLOUTS} a prompt: in batches / the published way",
+        one_by_one,
         batched,
         target=1.7 if device.type == "cpu" else 5.0,
         details={
-            "published_answers_per_s": 2 * batch / statistics.median(published),
+            "published_answers_per_s": 2 * batch / statistics.median(one_by_one),
             "batched_answers_per_s": 2 * batch / statistics.median(batched),
             "smallest_cosine": smallest_cosine(found["ours"][0][1], found["published"][0][1]),
         },

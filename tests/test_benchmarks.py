@@ -60,7 +60,7 @@ def test_evaluation_measures_the_same_answers_both_ways(tmp_path: Path) -> None:
     result = run("evaluation", [*SMALLEST, *sizes], tmp_path)
     assert all(math.isfinite(figure["value"]) and figure["value"] > 0 for figure in result["figures"])
     assert details(result, "sweep of 3 strengths")["runs_with_the_same_texts"] == 1
-    assert details(result, "vector from")["smallest_cosine"] > 0.999
+    assert details(result, "vectors built from")["smallest_cosine"] > 0.999
     assert details(result, "projection of 20 answers")["answers"] == 20
 
 
