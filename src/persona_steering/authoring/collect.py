@@ -159,6 +159,8 @@ class Collector:
         return asks
 
     def _take(self, reply: Reply) -> None:
+        if not self.missing:
+            return  # the rest of the last round, which is not needed any more
         if reply.trouble:
             self._rejected[reply.trouble] += 1
         for text in self._texts(reply.ask, reply.fields) if reply.fields else ():
