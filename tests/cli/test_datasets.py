@@ -14,7 +14,8 @@ from tests.backends.fake_server import FakeServer, Reply, says, serving
 from tests.cli.conftest import Cli, make_vector
 
 from persona_steering.backends.transformers.backend import TransformersBackend
-from persona_steering.personas import load_questions, load_safety_prompts
+from persona_steering.engine.create import Creator
+from persona_steering.personas import Persona, load_questions, load_safety_prompts
 from persona_steering.personas.datasets import Datasets, save_jsonl
 from persona_steering.vectors import ModelIdentity, VectorStore
 
@@ -216,10 +217,9 @@ def test_bad_input_is_refused_before_a_model_is_loaded(
 
 @pytest.mark.usefixtures("little_effort")
 def test_create_from_a_description_writes_prompts_and_makes_the_vector(
-    on_tiny: Cli, generator: str, server: FakeServer, folder: Path, store: VectorStore, tiny_model: ModelIdentity
+    on_tiny: Cli, generator: str, folder: Path, store: VectorStore, tiny_model: ModelIdentity
 ) -> None:
-    arguments = ("create", "wizard", "--description", WIZARD, "--generator", generator, "--quick")
-    result = on_tiny(*arguments)
+    result = on_tiny("create", "wizard", "--description", WIZARD, "--generator", generator, "--quick")
     assert result.code == 0, result.err
     file = folder / "personas" / "wizard.toml"
     assert f"The system prompts are in {file}" in result.err
@@ -227,16 +227,25 @@ def test_create_from_a_description_writes_prompts_and_makes_the_vector(
     assert metadata.description == WIZARD
     assert list(metadata.system_prompts) == tomllib.loads(file.read_text())["system_prompts"]
 
-    # the prompts stay, and what a person changed in them is used by the next run
-    asked = len(server.bodies)
-    edited = "You are a wizard whom nobody edited before. You speak of newts and of nothing else."
+
+def test_prompts_that_were_edited_are_used_as_they_are(
+    on_tiny: Cli, generator: str, server: FakeServer, folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assert on_tiny_generate(on_tiny, generator).code == 0
+    file, asked = folder / "personas" / "wizard.toml", len(server.bodies)
     prompts = tomllib.loads(file.read_text())["system_prompts"]
+    edited = "You are a wizard whom nobody edited before. You speak of newts and of nothing else."
     file.write_text(file.read_text().replace(json.dumps(prompts[0]), json.dumps(edited)))
-    store.delete("persona", "wizard", tiny_model)
-    again = on_tiny(*arguments)
-    assert again.code == 0, again.err
-    assert f"Using the system prompts of {file}" in again.err and len(server.bodies) == asked
-    assert store.load("persona", "wizard", tiny_model).metadata.system_prompts[0] == edited
+    made: list[Persona] = []
+
+    def stop(creator: Creator, subject: Persona, **options: object) -> None:
+        made.append(subject)
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(Creator, "create", stop)
+    result = on_tiny("create", "wizard", "--description", WIZARD, "--generator", generator)
+    assert f"Using the system prompts of {file}" in result.err and len(server.bodies) == asked
+    assert made[0].system_prompts == (edited, *prompts[1:])
 
 
 def test_another_description_for_prompts_that_are_there_is_refused(on_tiny: Cli, generator: str, folder: Path) -> None:
