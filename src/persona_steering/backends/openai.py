@@ -42,7 +42,7 @@ MAX_TOP = 20  # log-probabilities of the first token that such a server tells
 _FINISHED: dict[object, FinishReason] = {"stop": "stop", "length": "length", "content_filter": "filtered"}
 
 
-def connect(address: str, *, api_key_env: str = "") -> OpenAIBackend:
+def connect(address: str, *, api_key_env: str = "", concurrency: int = 8) -> OpenAIBackend:
     """The backend of "URL#MODEL", with the key that the environment variable `api_key_env` holds, if one is named.
 
     Raises UsageError for an address that is none, ConfigError for a variable that is not set.
@@ -59,7 +59,7 @@ def connect(address: str, *, api_key_env: str = "") -> OpenAIBackend:
             f"the environment variable {api_key_env} is not set.",
             hint=f"Put the server's key into {api_key_env}, or clear the setting api_key_env.",
         )
-    return OpenAIBackend(url, model.strip(), api_key=key)
+    return OpenAIBackend(url, model.strip(), api_key=key, concurrency=concurrency)
 
 
 class OpenAIBackend(Backend):

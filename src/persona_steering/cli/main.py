@@ -57,6 +57,8 @@ COMMANDS: dict[str, tuple[str, str, str]] = {
     "clear-personas": ("removal", "clear_personas", "Delete all personas of a model."),
     "export": ("exchange", "export", "Write a vector to a file, also of another tool."),
     "import": ("exchange", "import_", "Store the vector of a file, also of another tool."),
+    "eval": ("evaluate", "eval_", "Answer a trait's questions, and rate the answers."),
+    "vectors": ("vectors", "vectors", "Make vectors out of judged answers."),
     "sweep": ("measuring", "sweep", "Measure effect and damage at many strengths."),
     "layers": ("measuring", "layers", "Measure which layers tell, and which steer."),
     "card": ("measuring", "card", "Measure how far a vector can be trusted."),

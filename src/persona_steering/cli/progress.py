@@ -44,6 +44,10 @@ LABELS = {
     "layers": "answers at every layer",
     "card": "answers beside random ones",
     "selectivity": "other personas and traits",
+    "rollouts": "answers",
+    "own": "the model's own answers",
+    "judging": "judging",
+    "capture": "reading the answers",
 }
 
 

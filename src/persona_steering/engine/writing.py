@@ -8,36 +8,31 @@ from persona_steering.authoring.collect import Generated
 from persona_steering.authoring.generator import DatasetGenerator
 from persona_steering.backends.base import Backend, ProgressCallback, no_progress
 from persona_steering.config import Config
+from persona_steering.engine.endpoints import SCHEME, connect_configured
 from persona_steering.errors import UsageError, nearest
 from persona_steering.personas import Persona, Question, SafetyPrompt
 from persona_steering.personas.datasets import Datasets, SetKind, save_jsonl
 from persona_steering.vectors import check_name
 
 LOCAL = "local"
-_SCHEME = "openai:"
 
 
 def open_writer(choice: str | None, config: Config, *, local: Callable[[], Backend]) -> Backend:
     """The backend that writes: `choice` ("local" or "openai:URL#MODEL"), else the configured one, else the local model.
 
-    `local` gives the loaded model, and is called only where it is meant. The configured key goes to the configured
-    server alone, never to another that `choice` names. Raises UsageError or ConfigError.
+    `local` gives the loaded model, and is called only where it is meant. Raises UsageError or ConfigError.
     """
-    from persona_steering.backends.openai import connect  # a local writer needs no HTTP client
-
     settings = config.generator
     if choice is None and settings.base_url:
-        choice = f"{_SCHEME}{settings.base_url}#{settings.model}"
+        choice = f"{SCHEME}{settings.base_url}#{settings.model}"
     if choice is None or choice == LOCAL:
         return local()
-    if not choice.startswith(_SCHEME):
+    if not choice.startswith(SCHEME):
         raise UsageError(
             f"{choice!r} is no generator.",
             hint=f"{nearest(choice, [LOCAL])} Write {LOCAL}, or openai:URL#MODEL.".strip(),
         )
-    address = choice.removeprefix(_SCHEME)
-    same_server = address.partition("#")[0].rstrip("/") == settings.base_url.rstrip("/")
-    return connect(address, api_key_env=settings.api_key_env if same_server else "")
+    return connect_configured(choice, settings)
 
 
 def write_set(

@@ -1,4 +1,4 @@
-"""Judges: whoever rates an answer from 0 to 100 by a rubric."""
+"""Judges: whoever rates an answer from 0 to 100 by a rubric. The remote one is in `judges.remote`, with its client."""
 
 from __future__ import annotations
 
@@ -6,7 +6,6 @@ from persona_steering.scoring.judges.base import Judge, JudgeItem, Judgement, Me
 from persona_steering.scoring.judges.cached import CachedJudge
 from persona_steering.scoring.judges.expectation import Tally, expectation
 from persona_steering.scoring.judges.local import LocalJudge
-from persona_steering.scoring.judges.remote import RemoteJudge, RemoteSettings
 from persona_steering.scoring.judges.rubrics import COHERENCE
 
 __all__ = [
@@ -19,8 +18,6 @@ __all__ = [
     "Method",
     "OnDone",
     "Outcome",
-    "RemoteJudge",
-    "RemoteSettings",
     "Tally",
     "expectation",
 ]
