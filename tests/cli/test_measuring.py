@@ -201,6 +201,16 @@ def test_bad_input_says_what_to_do(arguments: list[str], code: int, message: str
     assert message in result.err and "Traceback" not in result.err and result.out == ""
 
 
+def test_without_a_safety_axis_the_raw_form_can_be_measured(
+    on_tiny: Cli, store: VectorStore, tiny_model: ModelIdentity
+) -> None:
+    store.save(make_vector(tiny_model, "sage", calibration=make_calibration(), system_prompts=PROMPTS))
+    few = ("sweep", "sage", "--from", "0", "--to", "1", "--points", "2", *FEW)
+    refused = on_tiny(*few)
+    assert refused.code == 4 and "no safety axis" in refused.err and "--raw" in refused.err
+    assert on_tiny(*few, "--raw").code == 0
+
+
 def test_a_vector_of_another_model_is_refused_by_name(on_tiny: Cli, store: VectorStore) -> None:
     other = ModelIdentity(id="hf:other/model", fingerprint="0" * 16, num_layers=4, hidden_size=32)
     store.save(make_vector(other, "sage", calibration=make_calibration(), system_prompts=PROMPTS))

@@ -20,7 +20,7 @@ from persona_steering.engine.create import evoking_prompts
 from persona_steering.engine.estimate import SCORES_PER_ANSWER, Work
 from persona_steering.engine.origins import Origin, answers_made_from, find_origin, held_out_questions
 from persona_steering.engine.steering import UNCALIBRATED_DOSE, SteeringEngine
-from persona_steering.errors import UsageError
+from persona_steering.errors import NotFoundError, UsageError
 from persona_steering.evaluation import pages
 from persona_steering.evaluation.card import CardSettings, MeasuredCard, Missing, Subject, measure_card
 from persona_steering.evaluation.dosing import Asking, Dose
@@ -163,10 +163,15 @@ class Measurement(ABC, Generic[Value]):
             "model": self.model.identity.id,
             "vector": f"{self.vector.name}, sha256 {self.vector.digest[:12]}",
             **more,
+            **({"calibration": f"weak, {weak}"} if (weak := self._weakness()) else {}),
             "prompts": self.origin.said,
             "questions": f"held out, sha256 {data_hash(self.asking.questions)[:12]}",
             "seed": str(self.scale.seed),
         }
+
+    def _weakness(self) -> str:
+        calibration = self.vector.metadata.calibration
+        return calibration.weak_reason if calibration else ""
 
     def finish(self, value: Value, data: BaseModel, report: Report, run: Run) -> Finished[Value]:
         """Writes both files."""
@@ -348,6 +353,11 @@ def unit_dose(engine: SteeringEngine, config: Config, vector: SteeringVector, un
     Raises NotCalibratedError; RecipeError for a layer that is not there; NotFoundError without a safety axis.
     """
     safe = config.steering.safety if unit.safe is None else unit.safe
+    if safe and not engine.manager.has_safety_axis():
+        raise NotFoundError(
+            f"the model {engine.model.identity.id!r} has no safety axis, so nothing can be measured with safety.",
+            hint="Measure the raw vector with --raw, or make the axis with: persona-steer extract-axes safety",
+        )
     used = engine.manager.get_vector(vector.name, safe=safe)
     calibration = used.metadata.calibration or vector.metadata.calibration
     bounds = (engine.safety_floor(),) if safe else ()
