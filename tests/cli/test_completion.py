@@ -37,7 +37,7 @@ def complete(*words: str, home: Path) -> dict[str, str]:
     )
     assert done.stderr == "", "nothing heavy is imported and nothing is complained about"
     lines = done.stdout.strip().splitlines()
-    return {lines[i + 1]: lines[i + 2] for i in range(0, len(lines), 3)}
+    return {lines[i + 1].replace("\\:", ":"): lines[i + 2] for i in range(0, len(lines), 3)}  # zsh quotes the colon
 
 
 @pytest.mark.parametrize("shell", ["bash", "zsh", "fish"])
