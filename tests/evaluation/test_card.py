@@ -115,6 +115,16 @@ def test_every_part_is_measured_where_it_can_be(tiny: TransformersBackend, vecto
     assert "Every part was measured." in page and "pirate" in page
 
 
+def test_three_questions_are_too_few_for_halves_and_the_rest_is_measured(
+    tiny: TransformersBackend, vector: SteeringVector, ask: Ask
+) -> None:
+    few, held_out = planted_sides(vector, signal=3, questions=3), planted_sides(vector, signal=3, seed=5)
+    subject = Subject(vector, BAND, few, held_out, Missing("no dose"), ("You are a sage of old.",), {})
+    evidence = measure_card(tiny, subject, SETTINGS, ask=ask).evidence
+    assert evidence.stability is None and "3 questions" in evidence.not_measured["stability"]
+    assert evidence.shuffled_labels is not None and evidence.discrimination is not None
+
+
 def test_selectivity_is_the_gain_under_the_other_personas_prompts(
     tiny: TransformersBackend, vector: SteeringVector, ask: Ask
 ) -> None:

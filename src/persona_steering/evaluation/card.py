@@ -28,6 +28,7 @@ from persona_steering.vectors.metadata import package_version
 from persona_steering.vectors.values import Closed
 
 T = TypeVar("T")
+MIN_QUESTIONS = 4  # two halves of two
 
 
 class CardSettings(Closed):
@@ -94,6 +95,7 @@ def measure_card(
 
     made_from = present(subject.made_from, "stability", "shuffled_labels")
     held_out = present(subject.held_out, "discrimination", "shuffled_labels")
+    reliable = made_from and present(_enough(made_from), "stability")
     dose = present(subject.dose, "steered", "random_directions", "selectivity")
     steering = None if dose is None else _steering(backend, subject, dose, settings, ask)
     if steering is not None and not subject.others:
@@ -104,7 +106,7 @@ def measure_card(
         digest=subject.vector.digest,
         layers=layers,
         safe=subject.safe,
-        stability=stability(made_from, layers, settings) if made_from else None,
+        stability=stability(reliable, layers, settings) if reliable else None,
         discrimination=discrimination(subject.vector, held_out, layers, seed) if held_out else None,
         steered=steering.steered if steering else None,
         random_directions=steering.null if steering else None,
@@ -248,6 +250,15 @@ def _null(value: float, null: Sequence[float]) -> Null:
         high=max(null),
         value=value,
         z=statistics.z_score(value, null),
+    )
+
+
+def _enough(sides: Sides) -> Sides | Missing:
+    count = len(_shared_questions(sides.questions))
+    return (
+        sides
+        if count >= MIN_QUESTIONS
+        else Missing(f"it was made from {count} questions, and {MIN_QUESTIONS} are needed")
     )
 
 
