@@ -229,9 +229,9 @@ def test_create_from_a_description_writes_prompts_and_makes_the_vector(
 
 
 def test_prompts_that_were_edited_are_used_as_they_are(
-    on_tiny: Cli, generator: str, server: FakeServer, folder: Path, monkeypatch: pytest.MonkeyPatch
+    cli: Cli, on_tiny: Cli, generator: str, server: FakeServer, folder: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    assert on_tiny_generate(on_tiny, generator).code == 0
+    assert written_by(cli, generator).code == 0
     file, asked = folder / "personas" / "wizard.toml", len(server.bodies)
     prompts = tomllib.loads(file.read_text())["system_prompts"]
     edited = "You are a wizard whom nobody edited before. You speak of newts and of nothing else."
@@ -248,8 +248,10 @@ def test_prompts_that_were_edited_are_used_as_they_are(
     assert made[0].system_prompts == (edited, *prompts[1:])
 
 
-def test_another_description_for_prompts_that_are_there_is_refused(on_tiny: Cli, generator: str, folder: Path) -> None:
-    assert on_tiny_generate(on_tiny, generator).code == 0
+def test_another_description_for_prompts_that_are_there_is_refused(
+    cli: Cli, on_tiny: Cli, generator: str, folder: Path
+) -> None:
+    assert written_by(cli, generator).code == 0
     result = on_tiny("create", "wizard", "--description", "a merry cook", "--generator", generator)
     assert result.code == 2 and "another description" in result.err
     assert str(folder / "personas" / "wizard.toml") in result.err
@@ -294,5 +296,5 @@ def test_too_few_questions_of_ones_own_are_refused_before_anything_is_asked(
     assert "datasets generate questions" in result.err
 
 
-def on_tiny_generate(on_tiny: Cli, generator: str) -> Any:
-    return on_tiny("datasets", "generate", "archetype", "wizard", "--description", WIZARD, "--generator", generator)
+def written_by(cli: Cli, generator: str) -> Any:
+    return cli("datasets", "generate", "archetype", "wizard", "--description", WIZARD, "--generator", generator)
