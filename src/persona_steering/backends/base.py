@@ -191,6 +191,53 @@ def no_progress(progress: Progress) -> None:
     """The callback of somebody who does not want to know."""
 
 
+@dataclass(frozen=True, slots=True)
+class Arrival:
+    """A request that enters a live batch, under a key of the caller's choice."""
+
+    key: int
+    request: Request
+
+
+@dataclass(frozen=True, slots=True)
+class Piece:
+    """What one token added to an answer: text (perhaps none yet), and at its end the completion."""
+
+    key: int
+    text: str
+    completion: Completion | None = None
+
+
+class LiveBatch(ABC):
+    """Answers that are written together, while others come and go. For one thread at a time.
+
+    Every answer is what `Backend.generate` would give for its request alone.
+    """
+
+    @abstractmethod
+    def __len__(self) -> int:
+        """How many answers are being written."""
+
+    @abstractmethod
+    def admit(self, arrivals: Sequence[Arrival]) -> None:
+        """Takes requests in. Raises as `Backend.generate` does, and then has taken none of them in."""
+
+    @abstractmethod
+    def advance(self) -> list[Piece]:
+        """Writes one token of every answer."""
+
+    @abstractmethod
+    def steer(self, key: int, recipe: Recipe) -> int:
+        """Gives an answer another recipe. Returns the place in it of the first token that the recipe has a say in.
+
+        Raises NotFoundError when no answer with this key is being written.
+        """
+
+    @abstractmethod
+    def stop(self, key: int) -> None:
+        """Ends an answer as "cancelled"; its completion comes with the next `advance`. Raises NotFoundError."""
+
+
 class Backend(ABC):
     """An engine with one model loaded. Use it as a context manager, or call `close`."""
 
@@ -273,6 +320,10 @@ class Backend(ABC):
         raise CapabilityError(
             f"the {self.info.backend} backend does not tell how it writes a prompt.", hint="Use a local model."
         )
+
+    def live(self) -> LiveBatch:
+        """A new batch that requests enter and leave at any time. Raises CapabilityError where there is none."""
+        raise CapabilityError(f"the {self.info.backend} backend has no live batches.", hint="Use `generate`.")
 
     @abstractmethod
     def close(self) -> None:

@@ -17,7 +17,7 @@ def draw(logits: torch.Tensor, **options: float) -> np.ndarray:
     """Frequencies of many draws of one seed: every step draws anew."""
     row = Sampling(**({"max_new_tokens": DRAWS, "seed": 1} | options))  # type: ignore[arg-type]
     sampler = Sampler([row], CPU)
-    tokens = torch.cat([sampler(logits[None], step) for step in range(DRAWS)])
+    tokens = torch.cat([sampler(logits[None], [step]) for step in range(DRAWS)])
     return np.bincount(tokens.numpy(), minlength=len(logits)) / DRAWS
 
 
@@ -46,7 +46,7 @@ def test_temperature_zero_is_the_largest_logit_beside_sampled_rows() -> None:
     rows = [Sampling(temperature=0, max_new_tokens=3), Sampling(temperature=1.0, max_new_tokens=3)]
     sampler = Sampler(rows, CPU)
     for step in range(3):
-        assert int(sampler(LOGITS.repeat(2, 1), step)[0]) == 2
+        assert int(sampler(LOGITS.repeat(2, 1), [step] * 2)[0]) == 2
 
 
 @pytest.mark.parametrize("temperature", [1e-50, 1e-9, 1e-4])
@@ -54,7 +54,7 @@ def test_a_temperature_near_zero_is_nearly_greedy_and_never_nonsense(temperature
     rows = [Sampling(temperature=temperature, max_new_tokens=8, seed=seed) for seed in range(8)]
     logits = torch.randn(8, 1000, generator=torch.Generator().manual_seed(0)) * 100
     sampler = Sampler(rows, CPU)
-    assert torch.equal(sampler(logits, 0), logits.argmax(-1))
+    assert torch.equal(sampler(logits, [0] * len(logits)), logits.argmax(-1))
 
 
 NEIGHBOURS = [
@@ -74,9 +74,9 @@ def test_a_row_draws_the_same_tokens_whatever_its_neighbours_sample(row: Samplin
         logits = 3 * torch.randn(len(NEIGHBOURS), 2000, generator=generator)
         if ties:
             logits = logits.round()
-        alone = Sampler([row], CPU)(logits[:1], step)
+        alone = Sampler([row], CPU)(logits[:1], [step])
         for other in range(len(NEIGHBOURS)):
-            pair = Sampler([row, NEIGHBOURS[other]], CPU)(torch.stack([logits[0], logits[other]]), step)
+            pair = Sampler([row, NEIGHBOURS[other]], CPU)(torch.stack([logits[0], logits[other]]), [step] * 2)
             assert int(pair[0]) == int(alone[0])
 
 
@@ -86,7 +86,7 @@ def test_rows_keep_their_own_numbers_when_others_are_dropped() -> None:
     whole, cut = Sampler(rows, CPU), Sampler(rows, CPU)
     cut.keep(torch.tensor([1, 3]))
     for step in range(4):
-        assert torch.equal(whole(logits, step)[[1, 3]], cut(logits[[1, 3]], step))
+        assert torch.equal(whole(logits, [step] * 4)[[1, 3]], cut(logits[[1, 3]], [step] * 2))
 
 
 def test_the_uniform_numbers_of_a_seed_are_a_prefix_of_a_longer_answers() -> None:
@@ -104,4 +104,4 @@ def test_no_uniform_number_can_choose_a_token_of_probability_zero(number: float,
     logits[0, 200:800] = torch.linspace(0, 1e-3, 600)
     sampler = Sampler([Sampling(temperature=1.0, top_p=top_p, max_new_tokens=1)], CPU)
     sampler._uniform[:] = number
-    assert 200 <= int(sampler(logits, 0)) < 800
+    assert 200 <= int(sampler(logits, [0])) < 800

@@ -14,6 +14,7 @@ from persona_steering.backends.base import (
     Backend,
     Capabilities,
     Completion,
+    LiveBatch,
     Message,
     ModelInfo,
     Request,
@@ -31,8 +32,10 @@ from persona_steering.backends.transformers.forcing import (
     score_batch,
 )
 from persona_steering.backends.transformers.forward import Runner
+from persona_steering.backends.transformers.live import RollingBatch
 from persona_steering.backends.transformers.loading import LoadedModel
 from persona_steering.backends.transformers.schema import SchemaCompiler
+from persona_steering.backends.transformers.text import TextStream
 from persona_steering.errors import ModelError, RecipeError, UsageError
 from persona_steering.interventions import INTERVENTIONS
 
@@ -111,6 +114,13 @@ class TransformersBackend(Backend):
     def stream(self, request: Request, *, cancelled: Callable[[], bool] | None = None) -> Iterator[str | Completion]:
         batch = DecodingBatch(self._runner, [self._job(0, request)], self._schemas)
         return self._pieces(batch, request, cancelled)
+
+    def live(self) -> LiveBatch:
+        def open_batch(indexed: Sequence[tuple[int, Request]]) -> DecodingBatch:
+            jobs = [self._job(key, request) for key, request in indexed]
+            return DecodingBatch(self._runner, jobs, self._schemas, linger=False)
+
+        return RollingBatch(open_batch)
 
     def capture(
         self, texts: Sequence[Text], *, layers: Sequence[int] | None = None, ends: bool = False
@@ -207,22 +217,16 @@ class TransformersBackend(Backend):
         self, batch: DecodingBatch, request: Request, cancelled: Callable[[], bool] | None
     ) -> Iterator[str | Completion]:
         (row,) = batch.rows
-        longest_stop = max(map(len, request.sampling.stop), default=0)
-        sent = ""
+        text = TextStream(batch.decode, request.sampling.stop)
         with single_row():
             for _ in batch.steps(cancelled):
                 if row.finish is not None:
                     break
-                text = self.loaded.encoder.decode(row.written)
-                # an unfinished character, and what may yet turn out to be a stop string, is held back
-                ready = text.rstrip("\ufffd")
-                ready = ready[: max(len(sent), len(ready) - longest_stop)]
-                if len(ready) > len(sent) and ready.startswith(sent):
-                    yield ready[len(sent) :]
-                    sent = ready
+                if piece := text.feed(row.written):
+                    yield piece
         completion = batch.done[0]
-        if len(completion.text) > len(sent):
-            yield completion.text[len(sent) :]
+        if rest := text.rest(completion.text):
+            yield rest
         yield completion
 
 

@@ -1,24 +1,26 @@
 """The decoding loop of one batch: every row with its own recipe, sampling, seed, stop and capture.
 
 A finished row stays in the batch until half of the rows are done; then the batch is cut down to those that still
-write. Activations are summed in the same forwards that write the answer: the tokens that were generated and fed
-back, without end-of-turn and thinking tokens.
+write. Between two tokens other rows may join, and a row's recipe may change. Activations are summed in the same
+forwards that write the answer: the tokens that were generated and fed back, without end-of-turn and thinking tokens.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 import torch
 
 from persona_steering.backends.base import Activations, Completion, FinishReason, Request
+from persona_steering.backends.transformers.caches import can_join, join_caches
 from persona_steering.backends.transformers.forward import Runner, pad_left
-from persona_steering.backends.transformers.hooks import Pool, make_plan
+from persona_steering.backends.transformers.hooks import Plan, Pool, make_plan
 from persona_steering.backends.transformers.prompts import ThinkingTracker
 from persona_steering.backends.transformers.sampling import Sampler
 from persona_steering.backends.transformers.schema import HeldRows, SchemaCompiler
+from persona_steering.interventions import Recipe
 
 
 @dataclass
@@ -35,12 +37,18 @@ class Row:
 
 
 class DecodingBatch:
-    """Decodes a few requests together. Iterate `steps()`, or call `run()`."""
+    """Decodes a few requests together: call `run()`, iterate `steps()`, or `start()` and `advance()` by hand."""
 
     def __init__(
-        self, runner: Runner, indexed: Sequence[tuple[int, Request, list[int]]], schemas: SchemaCompiler
+        self,
+        runner: Runner,
+        indexed: Sequence[tuple[int, Request, list[int]]],
+        schemas: SchemaCompiler,
+        *,
+        linger: bool = True,
     ) -> None:
-        self._runner, loaded = runner, runner.loaded
+        """`linger` False settles every row as it ends, for those who wait for single rows."""
+        self._runner, loaded, self._linger = runner, runner.loaded, linger
         self._loaded = loaded
         marks = loaded.encoder.thinking_marks
         self.rows = [Row(i, request, prompt, ThinkingTracker(marks, prompt)) for i, request, prompt in indexed]
@@ -48,16 +56,11 @@ class DecodingBatch:
         requests = [row.request for row in self.rows]
         self._sampler = Sampler([request.sampling for request in requests], loaded.device)
         self._held = HeldRows([schemas.matcher(r.schema) if r.schema is not None else None for r in requests])
-        self._plan = make_plan(
-            [request.recipe for request in requests],
-            [len(row.prompt) for row in self.rows],
-            hidden=loaded.hidden_size,
-            device=loaded.device,
-            dtype=loaded.dtype,
-        )
+        self._plan = self._make_plan()
         layers = sorted({layer for request in requests for layer in request.capture})
         self._pools = [Pool(layers, len(self.rows), hidden=loaded.hidden_size, device=loaded.device)] if layers else []
         self._cache = runner.new_cache()
+        self._width = 0
 
     def run(self, cancelled: Callable[[], bool] | None = None) -> dict[int, Completion]:
         """Decodes to the end. Completions by the caller's index."""
@@ -73,21 +76,101 @@ class DecodingBatch:
         if self._cancel(cancelled):
             self._drop_finished()
             return
-        logits = self._prefill()
-        for step in range(max(row.request.sampling.max_new_tokens for row in self.rows)):
-            tokens = self._choose(logits, step)
-            live = [row for row in self.rows if row.finish is None]
-            for i, (row, token) in enumerate(zip(self.rows, tokens, strict=True)):
-                if row.finish is None:
-                    self._write(row, token, complete=self._held.feed(i, token))
-                    if row.finish is not None:
-                        self._held.release(i)
-            self._cancel(cancelled)
-            self._drop_finished()
-            yield live
-            if not self.rows:
-                return
-            logits = self._feed(step)
+        self.start()
+        while self.rows:
+            yield self.advance(cancelled)
+
+    def start(self) -> None:
+        """Computes the prompts."""
+        self._logits = self._prefill()
+
+    def advance(self, cancelled: Callable[[], bool] | None = None) -> list[Row]:
+        """Writes one token per live row and returns the rows that were live. Finished ones are in `done` in the end."""
+        tokens = self._choose(self._logits)
+        live = [row for row in self.rows if row.finish is None]
+        for i, (row, token) in enumerate(zip(self.rows, tokens, strict=True)):
+            if row.finish is None:
+                self._write(row, token, complete=self._held.feed(i, token))
+                if row.finish is not None:
+                    self._held.release(i)
+        self._cancel(cancelled)
+        self._drop_finished()
+        if self.rows:
+            self._logits = self._feed()
+        return live
+
+    @property
+    def can_join(self) -> bool:
+        """Whether rows of other batches can join: not where the model keeps more than keys and values."""
+        return can_join(self._cache)
+
+    def join(self, other: DecodingBatch) -> None:
+        """Takes over the rows of `other`. Both have been started, and the next token of every row is yet to come."""
+        self._mask = self._joined_mask(other)
+        self._width = max(self._width, other._width)
+        self._logits = torch.cat([self._logits, other._logits])
+        join_caches(self._cache, other._cache)
+        self._sampler.join(other._sampler)
+        self._held.join(other._held)
+        self._join_pools(other)
+        self.rows += other.rows
+        engaged = torch.cat([self._plan.engaged, other._plan.engaged])
+        self._plan = self._make_plan(engaged)
+
+    def steer(self, index: int, recipe: Recipe) -> int:
+        """Gives the row with the caller's `index` another recipe from its next fed token on.
+
+        Returns the place, in its answer, of the first token that the new recipe has a say in.
+        """
+        (row,) = (row for row in self.rows if row.index == index)
+        row.request = replace(row.request, recipe=recipe)
+        self._plan = self._make_plan(self._plan.engaged)
+        return len(row.written) + 1  # the next one was decided by the forward that has been
+
+    def stop(self, index: int) -> None:
+        """Ends the row with the caller's `index` as it stands."""
+        for i, row in enumerate(self.rows):
+            if row.index == index and row.finish is None:
+                row.finish = "cancelled"
+                self._held.release(i)
+
+    def decode(self, tokens: Sequence[int]) -> str:
+        """The text of an answer's tokens."""
+        return self._loaded.encoder.decode(list(tokens))
+
+    def _make_plan(self, engaged: torch.Tensor | None = None) -> Plan:
+        plan = make_plan(
+            [row.request.recipe for row in self.rows],
+            [len(row.prompt) for row in self.rows],
+            hidden=self._loaded.hidden_size,
+            device=self._loaded.device,
+            dtype=self._loaded.dtype,
+        )
+        if engaged is not None:
+            plan.engaged = engaged
+        return plan
+
+    def _joined_mask(self, other: DecodingBatch) -> torch.Tensor:
+        rows = [*self.rows, *other.rows]
+        width, left = max(self._width, other._width), max(map(_tokens_left, rows))
+        mask = torch.ones(len(rows), width + left, dtype=torch.int64, device=self._loaded.device)
+        start = 0
+        for batch in (self, other):
+            own = mask[start : start + len(batch.rows)]
+            own[:, : width - batch._width] = 0
+            own[:, width - batch._width : width] = batch._mask[:, : batch._width]
+            start += len(batch.rows)
+        return mask
+
+    def _join_pools(self, other: DecodingBatch) -> None:
+        if not (self._pools or other._pools):
+            return
+        loaded = self._loaded
+        own, new = (
+            (batch._pools or [Pool([], len(batch.rows), hidden=loaded.hidden_size, device=loaded.device)])[0]
+            for batch in (self, other)
+        )
+        self._pools = [own.joined(new)]
 
     def _cancel(self, cancelled: Callable[[], bool] | None) -> bool:
         if cancelled is None or not cancelled():
@@ -107,12 +190,12 @@ class DecodingBatch:
             pool.begin(np.zeros_like(positions, dtype=bool))
         return self._forward(ids, positions, np.zeros_like(positions, dtype=bool))
 
-    def _feed(self, step: int) -> torch.Tensor:
+    def _feed(self) -> torch.Tensor:
         """Feeds the tokens just written back, and yields the logits of the next ones."""
         ids = np.array([[row.written[-1] if row.finish is None else self._loaded.pad_id] for row in self.rows])
         live = np.array([[row.finish is None] for row in self.rows])
         # A finished row is fed padding: no intervention acts, and its positions cannot run past the context.
-        positions = np.where(live, [[len(row.prompt) + step] for row in self.rows], -1)
+        positions = np.where(live, [[len(row.prompt) + len(row.written) - 1] for row in self.rows], -1)
         thinking = np.array([[row.finish is None and row.thoughts.feed(row.written[-1])] for row in self.rows])
         counted = live & ~thinking
         for row, counts in zip(self.rows, counted[:, 0], strict=True):
@@ -134,12 +217,13 @@ class DecodingBatch:
         )
         return logits[:, -1]
 
-    def _choose(self, logits: torch.Tensor, step: int) -> list[int]:
+    def _choose(self, logits: torch.Tensor) -> list[int]:
         """The next token of every row, of those that its schema allows where it has one."""
+        steps = [min(len(row.written), row.request.sampling.max_new_tokens - 1) for row in self.rows]
         if self._held:
             logits = self._held.allow(logits)
-            return self._held.settle(self._sampler(logits, step), logits).tolist()
-        return self._sampler(logits, step).tolist()
+            return self._held.settle(self._sampler(logits, steps), logits).tolist()
+        return self._sampler(logits, steps).tolist()
 
     def _write(self, row: Row, token: int, *, complete: bool) -> None:
         """Takes a row's next token. `complete`: its schema lets nothing follow."""
@@ -161,7 +245,7 @@ class DecodingBatch:
     def _drop_finished(self) -> None:
         """Settles finished rows once they are half of the batch, and goes on with the rest."""
         live = [i for i, row in enumerate(self.rows) if row.finish is None]
-        if 2 * len(live) > len(self.rows):
+        if len(live) == len(self.rows) or (self._linger and 2 * len(live) > len(self.rows)):
             return
         self._settle([i for i, row in enumerate(self.rows) if row.finish is not None])
         self.rows = [self.rows[i] for i in live]
@@ -209,3 +293,7 @@ class DecodingBatch:
             norms={layer: float(norms[place, i]) / row.captured for layer, place in places.items()},
             tokens=row.captured,
         )
+
+
+def _tokens_left(row: Row) -> int:
+    return row.request.sampling.max_new_tokens - len(row.written)

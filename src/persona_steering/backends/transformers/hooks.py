@@ -244,6 +244,18 @@ class Pool:
         """Drops every row but those at the given indices."""
         self.sums, self.norm_sums = self.sums[:, :, rows], self.norm_sums[:, rows]
 
+    def joined(self, other: Pool) -> Pool:
+        """A pool of the rows of both, at the layers of either; a row has seen nothing at a layer that is new to it."""
+        layers = sorted({*self.places, *other.places})
+        split, parts = self.sums.shape[2], self.sums.shape[0]
+        rows, hidden = split + other.sums.shape[2], self.sums.shape[3]
+        pool = Pool(layers, rows, hidden=hidden, device=self.sums.device, parts=parts)
+        for old, chosen in ((self, slice(None, split)), (other, slice(split, None))):
+            for layer, place in old.places.items():
+                pool.sums[:, pool.places[layer], chosen] = old.sums[:, place]
+                pool.norm_sums[pool.places[layer], chosen] = old.norm_sums[place]
+        return pool
+
 
 @contextmanager
 def hooked(

@@ -10,6 +10,7 @@ from collections.abc import Sequence
 
 import numpy as np
 import torch
+from torch.nn.functional import pad
 
 from persona_steering.backends.base import Sampling
 
@@ -36,12 +37,21 @@ class Sampler:
         for name in ("_greedy", "_temperature", "_top_p", "_uniform"):
             setattr(self, name, getattr(self, name)[rows])
 
-    def __call__(self, logits: torch.Tensor, step: int) -> torch.Tensor:
-        """The next token of every row, `[rows]`, from logits `[rows, vocabulary]` at generation step `step`."""
+    def join(self, other: Sampler) -> None:
+        """Appends the rows of another sampler."""
+        width = max(self._uniform.shape[1], other._uniform.shape[1])
+        self._uniform = torch.cat([pad(one._uniform, (0, width - one._uniform.shape[1])) for one in (self, other)])
+        for name in ("_greedy", "_temperature", "_top_p"):
+            setattr(self, name, torch.cat([getattr(self, name), getattr(other, name)]))
+        self._all_greedy &= other._all_greedy
+        self._nucleus |= other._nucleus
+
+    def __call__(self, logits: torch.Tensor, steps: Sequence[int]) -> torch.Tensor:
+        """The next token of every row, `[rows]`, from logits `[rows, vocabulary]`; `steps` counts those it has."""
         if self._all_greedy:
             return logits.argmax(-1)
         probabilities = torch.softmax(logits.float() / self._temperature[:, None], -1)
-        target = self._uniform[:, step, None]
+        target = self._uniform.gather(1, torch.tensor(steps, device=logits.device)[:, None])
         tokens = _invert(probabilities, target)
         if self._nucleus:
             # chosen per row: a row without top-p must not notice a neighbour that has one

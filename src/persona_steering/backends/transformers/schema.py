@@ -107,6 +107,10 @@ class HeldRows:
         """Lets go of a finished row."""
         self._matchers[row] = None
 
+    def join(self, other: HeldRows) -> None:
+        """Appends the rows of another batch."""
+        self._matchers += other._matchers
+
     def keep(self, rows: Sequence[int]) -> None:
         """Drops every row but those at the given indices."""
         self._matchers = [self._matchers[row] for row in rows]
