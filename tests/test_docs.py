@@ -81,3 +81,16 @@ def test_the_python_of_the_readme_runs_as_written(
     monkeypatch.chdir(tmp_path)
     exec(compile(code, "README.md", "exec"), {"__name__": "readme"})
     assert capsys.readouterr().out.strip()
+
+
+def test_the_evaluation_page_shows_the_sweep_that_was_measured() -> None:
+    result = json.loads((TOP / "benchmarks" / "results" / "sweep.json").read_text())
+    page = (TOP / "docs" / "evaluation.md").read_text()
+    kind = "score" if result["prompted"]["score"] else "gain"
+    for point in result["points"]:
+        cells = [f"{point['strength']:g}"]
+        for value, digits in ((point["steered"][kind], 2), (point["control"][kind], 2)):
+            cells.append(f"{value['mean']:.{digits}f} [{value['low']:.{digits}f}, {value['high']:.{digits}f}]")
+        assert f"| {' | '.join(cells)} |" in page
+    for chart in ("effect", "coherence"):
+        assert f"(sweep-{chart}.svg)" in page and "<svg" in (TOP / "docs" / f"sweep-{chart}.svg").read_text()

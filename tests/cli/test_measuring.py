@@ -163,6 +163,7 @@ def test_similarity_compares_all_vectors_of_the_model_without_loading_it(
     result = on_tiny("similarity", "--json")
     assert result.code == 0, result.err
     assert result.data["names"] == ["bland", "calm", "pirate", "raw", "sage"]
+    assert Path(result.data["report"]).is_file() and "similarity-" in result.data["report"]
     assert result.data["layers"] == [1, 2] and len(result.data["pairs"]) == 10
     assert result.data["space"]["positions"].keys() == {"bland", "pirate", "raw", "sage"}, "calm is a trait"
     two = on_tiny("similarity", "sage", "pirate", "--layers", "3", "--out", str(tmp_path / "out"))

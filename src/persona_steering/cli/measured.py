@@ -108,12 +108,12 @@ def evidence_lines(found: Evidence) -> dict[str, str]:
     return rows
 
 
-def show_similarity(session: Session, found: Similarity, report: Path | None) -> None:
+def show_similarity(session: Session, found: Similarity, report: Path) -> None:
     """Cosines as a matrix, the closest pairs, and the persona space."""
     from persona_steering.cli.render import emit_json, layer_ranges, note, table
 
     if session.as_json:
-        emit_json(found.model_dump(mode="json"))
+        emit_json({**found.model_dump(mode="json"), "report": str(report)})
         return
     table(
         ["cosine", *found.names],
@@ -126,8 +126,7 @@ def show_similarity(session: Session, found: Similarity, report: Path | None) ->
         places: list[tuple[str, Sequence[float]]] = [("the Assistant", space.assistant), *space.positions.items()]
         places.sort(key=lambda item: -item[1][0])
         table(["persona space", *heads], [[name, *(f"{x:.3f}" for x in place)] for name, place in places])
-    if report is not None:
-        note(f"report: {report}", quiet=session.quiet)
+    note(f"\nreport: {report}", quiet=session.quiet)
 
 
 def show_places(session: Session, measured: Finished[Any]) -> None:

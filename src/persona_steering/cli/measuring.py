@@ -251,7 +251,12 @@ def card(
 @click.command()
 @click.argument("names", nargs=-1, shell_complete=complete_steerable)
 @layers_option("[default: the calibrated ones]")
-@click.option("--out", type=click.Path(path_type=Path, file_okay=False), metavar="DIR", help="Write a report there.")
+@click.option(
+    "--out",
+    type=click.Path(path_type=Path, file_okay=False),
+    metavar="DIR",
+    help="For the report and the data.  [default: a run folder]",
+)
 @store_options
 @pass_session
 def similarity(session: Session, names: tuple[str, ...], layers: tuple[int, ...] | None, out: Path | None) -> None:
@@ -269,7 +274,7 @@ def similarity(session: Session, names: tuple[str, ...], layers: tuple[int, ...]
         session.manager.bind(model)
     session.check_names(list(names))
     found = compare_stored(session.manager, names, layers=layers)
-    report = write_comparison(found, session.manager.model, out) if out is not None else None
+    report = write_comparison(found, session.manager.model, session.config.runs_dir, out)
     show_similarity(session, found, report)
 
 

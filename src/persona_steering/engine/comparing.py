@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -29,9 +30,14 @@ def compare_stored(
     return compare_vectors(vectors, layers=layers, axis=axis)
 
 
-def write_comparison(found: Similarity, model: ModelIdentity, folder: Path) -> Path:
-    """Writes similarity.json and report.html; returns the report's path. Raises StorageError."""
+def write_comparison(found: Similarity, model: ModelIdentity, runs: Path, out: Path | None = None) -> Path:
+    """Writes similarity.json and report.html to `out`, else to a folder of `runs`; returns the report's path.
+
+    Raises StorageError.
+    """
+    data = found.model_dump_json(indent=1).encode()
+    folder = out or runs / f"similarity-{hashlib.sha256(data).hexdigest()[:8]}"
     facts = {"model": model.id, "layers": layer_ranges(found.layers)}
-    write_atomically(folder / "similarity.json", f"{found.model_dump_json(indent=1)}\n".encode())
+    write_atomically(folder / "similarity.json", data + b"\n")
     similarity_report(found, facts).write(folder / "report.html")
     return folder / "report.html"
