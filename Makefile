@@ -58,7 +58,10 @@ docs: install-dev
 	$(BIN)/python docs/generate.py
 
 examples: install-dev
-	@for file in examples/*.py; do echo "== $$file"; $(BIN)/python $$file || exit 1; done
+	@for file in examples/*.py; do \
+		small=$$(grep -q -- --small $$file && echo --small); \
+		echo "== $$file $$small"; $(BIN)/python $$file $$small || exit 1; \
+	done
 
 check: lint types examples test-older test
 
