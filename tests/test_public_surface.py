@@ -14,8 +14,8 @@ def test_the_public_names_are_sorted_and_all_importable() -> None:
 
 
 def test_names_that_users_of_the_method_know_are_there() -> None:
-    known = "ModelWrapper ActivationExtractor PersonaManager SteeringEngine DatasetGenerator get_config normalize project_onto"
-    known += " remove_component orthogonalize_persona compute_safe_floor blend_vectors"
+    known = "ModelWrapper ActivationExtractor PersonaManager SteeringEngine DatasetGenerator get_config"
+    known += " normalize project_onto remove_component orthogonalize_persona compute_safe_floor blend_vectors"
     assert set(known.split()) <= set(persona_steering.__all__)
 
 

@@ -46,10 +46,6 @@ VALUES: dict[str, tuple[str, object]] = {
     "judge.base_url": ("https://judge.example/v1", "https://judge.example/v1"),
     "judge.model": ("12:30", "12:30"),  # a text that old YAML takes for 750
     "judge.api_key_env": ("# not a comment", "# not a comment"),
-    "judge.concurrency": ("3", 3),
-    "judge.samples": ("7", 7),
-    "judge.max_calls": ("100", 100),
-    "judge.max_tokens": ("5000", 5000),
     "judge.concurrency": ("4", 4),
     "judge.samples": ("3", 3),
     "judge.max_calls": ("100", 100),
