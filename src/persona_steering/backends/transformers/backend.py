@@ -22,7 +22,7 @@ from persona_steering.backends.base import (
     TokenChoice,
     TokenScores,
 )
-from persona_steering.backends.transformers.batching import CPU_TOKENS, auto_batch_size, run_in_batches, single_row
+from persona_steering.backends.transformers.batching import CPU_TOKENS, auto_batch_size, memory_error, run_in_batches
 from persona_steering.backends.transformers.decoding import DecodingBatch
 from persona_steering.backends.transformers.forcing import (
     EncodedText,
@@ -218,7 +218,7 @@ class TransformersBackend(Backend):
     ) -> Iterator[str | Completion]:
         (row,) = batch.rows
         text = TextStream(batch.decode, request.sampling.stop)
-        with single_row():
+        with memory_error("a single row"):
             for _ in batch.steps(cancelled):
                 if row.finish is not None:
                     break

@@ -29,15 +29,15 @@ def auto_batch_size(loaded: LoadedModel, tokens_per_row: int) -> int:
 
 
 @contextmanager
-def single_row() -> Iterator[None]:
-    """Where one row runs: out of memory is ModelMemoryError, for nothing smaller can be tried."""
+def memory_error(what: str) -> Iterator[None]:
+    """Turns running out of memory into ModelMemoryError, where nothing smaller can be tried."""
     try:
         yield
     except RuntimeError as error:
         if not is_out_of_memory(error):
             raise
         raise ModelMemoryError(
-            "out of memory with a single row.",
+            f"out of memory with {what}.",
             hint="Use a shorter prompt or answer, --quantization 4bit, --device cpu or a smaller model.",
         ) from error
 
@@ -67,7 +67,7 @@ def run_in_batches(
             if not is_out_of_memory(error):
                 raise
             if len(now) == 1:
-                with single_row():
+                with memory_error("a single row"):
                     raise
             limit = len(now) // 2
             found = None

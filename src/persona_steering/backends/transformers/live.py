@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 
 from persona_steering.backends.base import Arrival, Completion, LiveBatch, Piece, Request
+from persona_steering.backends.transformers.batching import memory_error
 from persona_steering.backends.transformers.decoding import DecodingBatch
 from persona_steering.backends.transformers.text import TextStream
 from persona_steering.errors import NotFoundError
@@ -30,7 +31,8 @@ class RollingBatch(LiveBatch):
 
     def admit(self, arrivals: Sequence[Arrival]) -> None:
         batch = self._open([(arrival.key, arrival.request) for arrival in arrivals])
-        batch.start()
+        with memory_error(f"{len(arrivals)} new requests beside {len(self)}"):
+            batch.start()
         self._texts |= {row.index: TextStream(batch.decode, row.request.sampling.stop) for row in batch.rows}
         if self._batches and batch.can_join and self._batches[0].can_join:
             self._batches[0].join(batch)
@@ -40,7 +42,8 @@ class RollingBatch(LiveBatch):
     def advance(self) -> list[Piece]:
         pieces = []
         for batch in self._batches:
-            writing = [row for row in batch.advance() if row.finish is None]
+            with memory_error(f"{len(self)} answers at once"):
+                writing = [row for row in batch.advance() if row.finish is None]
             pieces += [Piece(row.index, self._texts[row.index].feed(row.written)) for row in writing]
             pieces += [self._last(completion, key) for key, completion in batch.done.items()]
             batch.done.clear()

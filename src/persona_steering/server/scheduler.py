@@ -1,0 +1,253 @@
+"""The one thread that owns the model: all answers that are asked for are written in one live batch.
+
+A request waits until there is room, joins between two tokens, and leaves when it ends, is cancelled or is too late.
+What one row does cannot be told by another. Jobs take turns beside them (see `lane`).
+"""
+
+from __future__ import annotations
+
+import itertools
+import logging
+import queue
+import threading
+import time
+from collections import deque
+from collections.abc import Callable, Iterator
+from concurrent.futures import Future
+from contextlib import contextmanager
+from dataclasses import dataclass, field, replace
+
+from persona_steering.backends.base import Arrival, Backend, Completion, LiveBatch, Piece, Request
+from persona_steering.errors import BusyError, CancelledError, ModelError, NotFoundError, PersonaSteeringError
+from persona_steering.interventions import Recipe
+
+Item = str | Completion | PersonaSteeringError
+ROWS = 32
+WAITING = 16
+PATIENCE = 5.0  # seconds that a job's batch waits for chats to end before it goes on beside them
+_log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True, slots=True)
+class Load:
+    """How busy the model is: answers being written and waiting, and totals since the start."""
+
+    writing: int
+    waiting: int
+    answers: int
+    tokens: int
+
+
+@dataclass(eq=False)
+class Ticket:
+    """An answer on its way. Iterate it for pieces of text and the Completion last, or give `hear` to `submit`."""
+
+    key: int
+    request: Request
+    deadline: float | None
+    _scheduler: Scheduler
+    _hear: Callable[[Item], None] | None = None
+    _items: queue.SimpleQueue[Item] = field(default_factory=queue.SimpleQueue)
+
+    def __iter__(self) -> Iterator[str | Completion]:
+        """Raises what went wrong with this answer."""
+        while True:
+            item = self._items.get()
+            if isinstance(item, PersonaSteeringError):
+                raise item
+            yield item
+            if isinstance(item, Completion):
+                return
+
+    def cancel(self) -> None:
+        """Ends the answer at the next token. Harmless once it has ended."""
+        self._scheduler.cancel(self)
+
+    def steer(self, recipe: Recipe) -> int:
+        """Gives the answer another recipe; returns the place of the first token that it has a say in.
+
+        Raises: NotFoundError once the answer has ended; what the backend says of the recipe.
+        """
+        return self._scheduler.steer(self, recipe)
+
+    def give(self, item: Item) -> None:
+        """Hands an item to whoever waits for it."""
+        if self._hear is not None:
+            self._hear(item)
+        else:
+            self._items.put(item)
+
+
+class Scheduler:
+    """Writes answers for any number of threads. Start it by `start`, end it by `close`."""
+
+    def __init__(
+        self, backend: Backend, *, rows: int = ROWS, waiting: int = WAITING, patience: float = PATIENCE
+    ) -> None:
+        self._backend, self._rows, self._most, self._patience = backend, rows, waiting, patience
+        self._keys = itertools.count()
+        self._waiting: deque[Ticket] = deque()
+        self._writing: dict[int, Ticket] = {}
+        self._orders: deque[Callable[[LiveBatch], None]] = deque()
+        self._changed = threading.Condition()
+        self._closing = False
+        self._answers = self._tokens = 0
+        self._jobs = threading.Lock()  # one job's batch at a time
+        self._thread = threading.Thread(target=self._run, name="scheduler", daemon=True)
+
+    def start(self) -> None:
+        """Begins to write."""
+        self._thread.start()
+
+    def close(self, timeout: float | None = None) -> None:
+        """Ends every answer as "cancelled", refuses new ones, and waits for the thread."""
+        with self._changed:
+            self._closing = True
+            self._changed.notify_all()
+        if self._thread.is_alive():
+            self._thread.join(timeout)
+
+    @property
+    def load(self) -> Load:
+        """A snapshot."""
+        with self._changed:
+            return Load(len(self._writing), len(self._waiting), self._answers, self._tokens)
+
+    def submit(
+        self, request: Request, *, timeout: float | None = None, hear: Callable[[Item], None] | None = None
+    ) -> Ticket:
+        """Queues a request. `timeout` in seconds ends its answer as it then stands; `hear` gets the items instead.
+
+        Raises: BusyError when too many wait, CancelledError once closed, and what `Backend.check` raises.
+        """
+        self._backend.check(request)
+        deadline = None if timeout is None else time.monotonic() + timeout
+        with self._changed:
+            if self._closing:
+                raise CancelledError("the server is shutting down.")
+            # those that are about to get a place do not count as waiting
+            if len(self._writing) + len(self._waiting) >= self._rows + self._most:
+                raise BusyError(f"{self._most} requests are waiting already.", hint="Try again in a moment.")
+            ticket = Ticket(next(self._keys), request, deadline, self, hear)
+            self._waiting.append(ticket)
+            self._changed.notify_all()
+        return ticket
+
+    def cancel(self, ticket: Ticket) -> None:
+        """See Ticket.cancel."""
+        with self._changed:
+            if ticket in self._waiting:
+                self._waiting.remove(ticket)
+                ticket.give(_nothing(ticket.request))
+            elif ticket.key in self._writing:
+                self._orders.append(lambda batch: self._stop(batch, ticket.key))
+                self._changed.notify_all()
+
+    def steer(self, ticket: Ticket, recipe: Recipe) -> int:
+        """See Ticket.steer."""
+        self._backend.check(replace(ticket.request, recipe=recipe))
+        place: Future[int] = Future()
+
+        def order(batch: LiveBatch) -> None:
+            try:
+                place.set_result(batch.steer(ticket.key, recipe))
+            except PersonaSteeringError as error:
+                place.set_exception(error)
+
+        with self._changed:
+            if ticket.key not in self._writing:
+                raise NotFoundError("this answer is not being written.", hint="Ask again with the new recipe.")
+            self._orders.append(order)
+            self._changed.notify_all()
+        return place.result()
+
+    @contextmanager
+    def turn(self) -> Iterator[None]:
+        """The model for one batch of a job, once no chat is writing, or after the scheduler's patience beside them."""
+        with self._changed:
+            self._changed.wait_for(lambda: not (self._writing or self._waiting), self._patience)
+        with self._jobs:
+            yield
+
+    def _run(self) -> None:
+        batch: LiveBatch | None = self._backend.live()
+        while batch is not None:
+            batch = self._round(batch)
+
+    def _round(self, batch: LiveBatch) -> LiveBatch | None:
+        """One token of every answer. The batch to go on with; None in the end."""
+        with self._changed:
+            self._changed.wait_for(lambda: self._closing or self._waiting or self._writing or self._orders)
+            if self._closing:
+                self._end(batch)
+                return None
+            room = max(0, self._rows - len(self._writing))
+            new = [self._waiting.popleft() for _ in range(min(room, len(self._waiting)))]
+            self._writing |= {ticket.key: ticket for ticket in new}
+            orders = list(self._orders)
+            self._orders.clear()
+            late = [t.key for t in self._writing.values() if t.deadline is not None and t.deadline < time.monotonic()]
+        try:
+            self._admit(batch, new)
+            for order in orders:
+                order(batch)
+            for key in late:
+                self._stop(batch, key)
+            self._deliver(batch.advance())
+        except PersonaSteeringError as error:
+            self._shed(error)
+            return self._backend.live()
+        except Exception as error:  # the thread has to live on, whatever the model's library raises
+            _log.exception("a batch failed")
+            self._shed(ModelError(f"the model failed with {type(error).__name__}.", hint="See the log, and try again."))
+            return self._backend.live()
+        return batch
+
+    def _admit(self, batch: LiveBatch, new: list[Ticket]) -> None:
+        """All at once, so that prompts are computed together; one by one where one of them is refused."""
+        try:
+            if new:
+                batch.admit([Arrival(ticket.key, ticket.request) for ticket in new])
+        except PersonaSteeringError as error:
+            if len(new) == 1:
+                self._leave(new[0], error)
+                return
+            for ticket in new:
+                self._admit(batch, [ticket])
+
+    def _deliver(self, pieces: list[Piece]) -> None:
+        for piece in pieces:
+            ticket = self._writing[piece.key]
+            self._tokens += 1
+            if piece.text:
+                ticket.give(piece.text)
+            if piece.completion is not None:
+                self._leave(ticket, piece.completion)
+
+    def _leave(self, ticket: Ticket, item: Completion | PersonaSteeringError) -> None:
+        with self._changed:
+            del self._writing[ticket.key]
+            self._answers += 1
+            self._changed.notify_all()
+        ticket.give(item)
+
+    def _stop(self, batch: LiveBatch, key: int) -> None:
+        if key in self._writing:
+            batch.stop(key)
+
+    def _shed(self, error: PersonaSteeringError) -> None:
+        """Whatever broke the batch is said to everybody in it; those who wait are served by the next."""
+        for ticket in list(self._writing.values()):
+            self._leave(ticket, error)
+
+    def _end(self, batch: LiveBatch) -> None:
+        for order in self._orders:
+            order(batch)
+        for ticket in [*self._writing.values(), *self._waiting]:
+            ticket.give(CancelledError("the server is shutting down."))
+        self._writing.clear()
+        self._waiting.clear()
+
+
+def _nothing(request: Request) -> Completion:
+    return Completion("", (), "cancelled", 0, request.recipe.hash)
