@@ -127,6 +127,7 @@ def test_the_data_set_is_summed_up_and_its_samples_ranked(found: Differences) ->
         assert push.ranked[0].question == found.samples[best].text.messages[-1].content  # type: ignore[union-attr]
         null = found.differences[:, [i for i, one in enumerate(found.readouts) if one.control and one.layer == k + 1]]
         assert null.shape[1] == 20 and push.control_sd == pytest.approx(null.mean(0).std(ddof=1))
+        assert push.control_mean == pytest.approx(null.mean())
 
 
 def test_every_value_is_in_the_side_file(found: Differences) -> None:

@@ -95,6 +95,7 @@ def test_the_shift_is_the_mean_change_of_the_last_prompt_token(
     assert len(controls) == CONTROLS
     null = np.array([((after - before) @ one.vector.unit(layer)).mean() for one in controls])
     assert one.control_sd == pytest.approx(null.std(ddof=1), rel=1e-3)
+    assert one.control_mean == pytest.approx(null.mean(), rel=1e-3, abs=1e-4)
     assert one.z == pytest.approx((moved.mean() - null.mean()) / null.std(ddof=1), rel=1e-3)
 
 

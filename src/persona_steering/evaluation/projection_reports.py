@@ -25,6 +25,8 @@ JUDGE = "none: projections in the residual stream"
 STYLES: tuple[Style, ...] = ("main", "second", "third")
 BAND = 1.96  # standard deviations of the random directions
 NAMED = 20
+FEW_LAYERS = 3  # below which points are not joined
+QUESTION_COLUMNS = 6
 
 
 def projected_report(found: Projected) -> Report:
@@ -53,10 +55,10 @@ def shifted_report(found: Shift) -> Report:
         "Shift of the last prompt token",
         "layer",
         "shift along the vector",
-        [*series, _control([(one.layer, one.control_sd) for one in found.shifts])],
+        [*series, _control(found.shifts)],
         baseline=0,
-        discrete=True,
-        note=f"Grey: where 95 % of {found.controls} random directions would lie.",
+        discrete=len({one.layer for one in found.shifts}) < FEW_LAYERS,
+        note=f"Grey: the mean of {found.controls} random directions, and where 95 % of such would lie.",
     )
     table = Table(
         "Shifts",
@@ -64,10 +66,12 @@ def shifted_report(found: Shift) -> Report:
         [(s.vector, str(s.layer), s.base, s.tuned, s.shift, s.relative, s.z) for s in found.shifts],
         note="z: standard deviations of the mean shift along random directions at the same layer.",
     )
+    clearest = sorted(found.shifts, key=lambda one: -abs(one.z or 0))[:QUESTION_COLUMNS]
     by_question = Table(
         "By question",
-        ("question", *(f"{one.vector}, layer {one.layer}" for one in found.shifts)),
-        [(question, *(one.by_question[i] for one in found.shifts)) for i, question in enumerate(found.questions)],
+        ("question", *(f"{one.vector}, layer {one.layer}" for one in clearest)),
+        [(question, *(one.by_question[i] for one in clearest)) for i, question in enumerate(found.questions)],
+        note="" if len(clearest) == len(found.shifts) else f"The {QUESTION_COLUMNS} that stand out the most.",
     )
     return Report(
         f"From {found.base} to {found.tuned}",
@@ -118,8 +122,9 @@ def _shift_points(shifts: Sequence[Shifted], label: str) -> list[Point]:
     return [Point.of(one.layer, one.shift) for one in shifts if one.vector == label]
 
 
-def _control(sds: Sequence[tuple[int, float]]) -> Series:
-    points = [Point(layer, 0.0, -BAND * sd, BAND * sd) for layer, sd in sorted(dict(sds).items())]
+def _control(shifts: Sequence[Shifted]) -> Series:
+    by_layer = {one.layer: (one.control_mean, BAND * one.control_sd) for one in shifts}
+    points = [Point(layer, mean, mean - half, mean + half) for layer, (mean, half) in sorted(by_layer.items())]
     return Series("random directions", points, "control")
 
 

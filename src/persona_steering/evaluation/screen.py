@@ -61,7 +61,7 @@ class Pushed(Closed):
     """What a data set would do along one vector at one layer.
 
     `difference` is the mean over samples with a 95 % interval, `relative` the same over ||v||. `above` is the share
-    of samples above zero. `control_sd` and `z` compare with the random directions at the same layer.
+    of samples above zero. `control_mean`, `control_sd` and `z` compare with the random directions at the same layer.
     `ranked` holds the samples that would push the most, the strongest first.
     """
 
@@ -70,6 +70,7 @@ class Pushed(Closed):
     difference: Interval
     relative: float
     above: float
+    control_mean: float
     control_sd: float
     z: float | None
     ranked: tuple[Ranked, ...]
@@ -179,6 +180,7 @@ def _pushed(found: Differences, k: int, *, top: int, seed: int) -> Pushed:
         difference=mean,
         relative=mean.mean / readout.norm,
         above=float((own > 0).mean()),
+        control_mean=float(null.mean()),
         control_sd=float(null.std(ddof=1)),
         z=z_score(mean.mean, null),
         ranked=tuple(_ranked(found, int(i), k) for i in order),

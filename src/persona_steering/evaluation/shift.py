@@ -36,8 +36,8 @@ class Shifted(Closed):
     """The shift along one vector at one layer.
 
     `base`, `tuned` and `shift` are signed lengths in the residual stream; `relative` is the shift over ||v||, so 1 is
-    as far as from the vector's negative side to its positive. `control_sd` is the standard deviation of the mean
-    shift along CONTROLS random directions, and `z` how many of them the shift is away from their mean.
+    as far as from the vector's negative side to its positive. `control_mean` and `control_sd` are of the mean shifts
+    along CONTROLS random directions, and `z` says how many of those standard deviations the shift is away.
     """
 
     vector: str
@@ -46,6 +46,7 @@ class Shifted(Closed):
     tuned: float
     shift: Interval
     relative: float
+    control_mean: float
     control_sd: float
     z: float | None
     by_question: tuple[float, ...]
@@ -135,6 +136,7 @@ def _shifted(index: int, readouts: Sequence[Readout], before: np.ndarray, after:
         tuned=float(after[:, index].mean()),
         shift=shift,
         relative=shift.mean / own.norm,
+        control_mean=float(null.mean()),
         control_sd=float(null.std(ddof=1)),
         z=z_score(shift.mean, null),
         by_question=tuple(map(float, moved[:, index])),
