@@ -124,9 +124,11 @@ class Reader:
         self._units = np.stack([readout.vector.unit(readout.layer) for readout in readouts]).astype(np.float64)
 
     def digest(self, source: str) -> str:
-        """12 hex digits of what determines the readings of `source`: model, directions, layers and kind."""
+        """12 hex digits of what determines the readings of `source`: model, number format, directions and kind."""
+        info = self.backend.info
         directions = [[readout.label, readout.vector.digest, readout.layer] for readout in self.readouts]
-        fields = [self.backend.identity.fingerprint, self.kind, directions, source]
+        model = [self.backend.identity.fingerprint, info.dtype, info.quantization]
+        fields = [model, self.kind, directions, source]
         return hashlib.sha256(json.dumps(fields).encode()).hexdigest()[:12]
 
     def read(self, texts: Sequence[Text]) -> list[Reading]:
