@@ -3,7 +3,8 @@
     PersonaSteeringError              1
     ├── UsageError                    2   an argument that cannot be honoured
     │   ├── RecipeError                   a recipe, blend, strength, scope or layer that is not valid
-    │   └── PromptError                   an empty prompt, or one longer than the context
+    │   ├── PromptError                   an empty prompt, or one longer than the context
+    │   └── ConflictError                 a change that does not fit what is there now
     ├── ConfigError                   3   a configuration file, key or value
     ├── NotFoundError                 4   an unknown persona, trait, archetype, vector or file
     ├── ServerError                   5   a server that cannot be reached or refuses
@@ -58,6 +59,10 @@ class RecipeError(UsageError):
 
 class PromptError(UsageError):
     """An empty prompt, or one longer than the model's context."""
+
+
+class ConflictError(UsageError):
+    """A change that does not fit what is there now: somebody else was faster, or it was asked twice."""
 
 
 class ConfigError(PersonaSteeringError):

@@ -1,0 +1,14 @@
+"""Changes that say what they change: nobody overwrites what somebody else has written meanwhile."""
+
+from __future__ import annotations
+
+from persona_steering.errors import ConflictError
+
+
+def check_version(what: str, version: int, expected: int | None) -> None:
+    """Raises ConflictError unless `what` still has the version that is meant; None means any."""
+    if expected is not None and expected != version:
+        raise ConflictError(
+            f"the {what} has version {version} by now, and version {expected} was to be changed.",
+            hint="Read it again, then repeat the change.",
+        )
