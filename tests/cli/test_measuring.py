@@ -9,6 +9,7 @@ import pytest
 from tests.cli.conftest import Cli, make_calibration, make_vector
 
 from persona_steering.engine import create
+from persona_steering.evaluation.report.page import shown
 from persona_steering.vectors import ModelIdentity, VectorStore
 
 PROMPTS = ("You are a sage who speaks in riddles.", "You are an old sage, slow and kind.")
@@ -122,8 +123,7 @@ def test_a_card_is_kept_with_the_vector_and_info_shows_it(
     assert found.stability is None and found.shuffled_labels is None
     assert "split-half cosine not measured" in spaced(result.out)
     assert "stability: not measured, the run that it was made in is not here" in result.err
-    shown = on_tiny("info", "sage")
-    assert f"AUROC {found.discrimination.auroc.mean:.3g} [" in spaced(shown.out)
+    assert f"AUROC {shown(found.discrimination.auroc)}" in spaced(on_tiny("info", "sage").out)
 
     prompted.save(after * 2.0)
     assert "AUROC" not in on_tiny("info", "sage").out, "not for other directions"
