@@ -166,7 +166,9 @@ def shift(
     Raises as `measure_shift` and `make_readouts`.
     """
     asked.check()
-    tuned = config.model_copy(update={"model": config.model.model_copy(update={"name": asked.tuned})})
+    # a configured revision is one of the base model's repository
+    tuned_model = config.model.model_copy(update={"name": asked.tuned, "revision": None})
+    tuned = config.model_copy(update={"model": tuned_model})
     made: list[Run] = []
 
     def make(identity: ModelIdentity) -> tuple[Readout, ...]:
