@@ -384,6 +384,7 @@ def test_jobs_are_listed_by_state_and_type(database: Database) -> None:
     store = JobStore(database)
     made = [store.add(kind, {}) for kind in ("a", "b", "a")]
     store.begin_next()
+    assert [job.id for job in store.unfinished()] == [job.id for job in made]
     assert store.page(status="running").data == [store.get(made[0].id)]
     assert [job.id for job in store.page(PageQuery(order="asc"), type="a").data] == [made[0].id, made[2].id]
     assert store.page(status="failed").data == []

@@ -15,6 +15,7 @@ from tests.engine.create_persona import EFFORT, PERSONA
 from tests.server.counting import make_runner
 from tests.server.creating_server import PARAMS, settings
 
+from persona_steering.backends.base import Completion, Request, Sampling, conversation
 from persona_steering.backends.transformers.backend import TransformersBackend
 from persona_steering.backends.wrapper import ModelWrapper
 from persona_steering.config import Config
@@ -23,6 +24,7 @@ from persona_steering.errors import BusyError, NotFoundError, PersonaSteeringErr
 from persona_steering.personas.manager import PersonaManager
 from persona_steering.server.database import Database, database_file
 from persona_steering.server.jobs import JobRunner
+from persona_steering.server.scheduler import Scheduler
 from persona_steering.server.stores.job_models import Job, JobModel
 from persona_steering.server.stores.runs import RunStore
 from persona_steering.server.use_cases import JOBS
@@ -85,6 +87,14 @@ def stored(config: Config, backend: TransformersBackend, name: str = PERSONA.nam
     return PersonaManager(config, model=backend.identity).load(name)
 
 
+@pytest.fixture(scope="module")
+def plain(folder: Path, backend: TransformersBackend, tmp_path_factory: pytest.TempPathFactory) -> SteeringVector:
+    """The vector as the command line makes it."""
+    config = settings(str(folder), tmp_path_factory.mktemp("plain"))
+    Creator(ModelWrapper(config, backend=backend), PersonaManager(config), config, effort=EFFORT).create(PERSONA)
+    return stored(config, backend)
+
+
 def killed(folder: Path, workspace: Path, die_at: str) -> None:
     command = [sys.executable, "-m", "tests.server.creating_server", str(folder), str(workspace), die_at]
     run = subprocess.run(command, cwd=Path(__file__).parents[2], capture_output=True, text=True, check=False)
@@ -92,7 +102,7 @@ def killed(folder: Path, workspace: Path, die_at: str) -> None:
 
 
 def test_a_killed_creation_goes_on_and_ends_with_the_vector_of_the_command_line(
-    folder: Path, backend: TransformersBackend, tmp_path: Path
+    folder: Path, backend: TransformersBackend, plain: SteeringVector, tmp_path: Path
 ) -> None:
     killed(folder, tmp_path / "killed", "persona:32")
     config = settings(str(folder), tmp_path / "killed")
@@ -109,9 +119,30 @@ def test_a_killed_creation_goes_on_and_ends_with_the_vector_of_the_command_line(
     runner.close(60)
     database.close()
 
-    plain = settings(str(folder), tmp_path / "plain")
-    Creator(ModelWrapper(plain, backend=backend), PersonaManager(plain), plain, effort=EFFORT).create(PERSONA)
-    assert stored(config, backend).digest == stored(plain, backend).digest
+    assert stored(config, backend).digest == plain.digest
+
+
+def test_chats_are_answered_while_a_job_runs_and_change_nothing_in_it(
+    folder: Path, backend: TransformersBackend, plain: SteeringVector, tmp_path: Path
+) -> None:
+    scheduler = Scheduler(backend, patience=0.2)
+    scheduler.start()
+    database, config = Database(database_file(tmp_path)), settings(str(folder), tmp_path)
+    runner = make_runner(database, *JOBS.values(), config=config, open_backend=lambda: backend, lane=scheduler)
+    job = runner.submit("persona.create", PARAMS)
+    runner.start()
+    chats = 0
+    for event in runner.store.follow(job.id):
+        if event.type == "sample" and chats < 4:
+            *_, answer = scheduler.submit(Request(conversation("hello"), sampling=Sampling(max_new_tokens=4)))
+            assert isinstance(answer, Completion)
+            chats += 1
+    assert runner.store.get(job.id).status == "succeeded"
+    assert chats == 4
+    assert stored(config, backend).digest == plain.digest
+    assert runner.close(60)
+    scheduler.close(60)
+    database.close()
 
 
 def test_a_creation_tells_its_phases_and_shows_answers_as_they_come(runner: JobRunner) -> None:

@@ -39,7 +39,7 @@ _log = logging.getLogger(__name__)
 
 
 class JobRunner:
-    """Takes jobs, and works on them in the order in which they came.
+    """Takes jobs, and works on them in the order in which they came. Any thread may ask it.
 
     open_backend: gives the loaded model, and raises what says why there is none (BusyError while it is loading).
     lane: says when a job may use the model. `types` are the jobs there are, by name.
@@ -180,14 +180,11 @@ class JobRunner:
         ending: Ending = "succeeded"
         try:
             result = self._result(job, control)
-        except CancelledError:
-            ending = (
-                "cancelled" if job.id in self._cancelled else "interrupted" if self._stopping.is_set() else "failed"
-            )
-            if ending == "failed":
-                error = JobError(type="CancelledError", message="it stopped by itself.", hint="Try it again.")
         except PersonaSteeringError as caught:
-            ending, error = "failed", JobError(type=type(caught).__name__, message=caught.message, hint=caught.hint)
+            if isinstance(caught, CancelledError) and self._is_to_stop(job.id):
+                ending = "cancelled" if job.id in self._cancelled else "interrupted"
+            else:
+                ending, error = "failed", JobError(type=type(caught).__name__, message=caught.message, hint=caught.hint)
         except Exception:  # the runner outlives whatever is wrong with one job
             _log.exception("%s (%s) failed", job.id, job.type)
             message = "something unforeseen stopped the job; the server's log has the details."

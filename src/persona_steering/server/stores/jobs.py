@@ -247,11 +247,6 @@ class JobStore:
                     return
                 self.wait(seen)
 
-    def wake(self) -> None:
-        """Lets everybody who waits look again."""
-        with self._news:
-            self._news.notify_all()
-
     @contextmanager
     def _changing(self) -> Iterator[sqlite3.Connection]:
         """A transaction; when it is kept, whoever waits for events is told."""
