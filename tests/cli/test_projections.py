@@ -13,6 +13,7 @@ from tests.backends.tiny import open_tiny, save_tiny
 from tests.cli.conftest import Cli, make_vector
 
 from persona_steering.backends.base import Text, conversation
+from persona_steering.personas import load_library_trait, save_trait
 from persona_steering.vectors import ModelIdentity, SteeringVector, VectorStore, replace_metadata
 from persona_steering.vectors.formats import persona_vectors_pt
 
@@ -168,6 +169,14 @@ def test_shift_shows_the_change_with_its_interval_and_what_random_directions_do(
     assert found["questions"][0].split("?")[0][:20] in page and "6 questions" in page
     shown = shift(cli, tiny_model.id, tuned, "--questions", "4")
     assert "shift, 4 questions" in shown.out and "report: " in shown.err
+
+
+def test_shift_asks_the_questions_of_a_published_evaluation_file(
+    cli: Cli, stored: VectorStore, tiny_model: ModelIdentity, tuned: Path, tmp_path: Path
+) -> None:
+    save_trait(load_library_trait("evil"), tmp_path / "evil.json", split="eval")
+    found = shift(cli, tiny_model.id, tuned, "--trait", "evil.json", "--questions", "3", "--json").data
+    assert tuple(found["questions"]) == load_library_trait("evil").evaluation_questions[:3]
 
 
 def test_shift_in_a_dry_run_loads_no_model(

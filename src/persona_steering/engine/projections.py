@@ -14,6 +14,7 @@ from persona_steering.backends.base import Backend, ProgressCallback, Sampling, 
 from persona_steering.backends.wrapper import ModelWrapper
 from persona_steering.config import Config
 from persona_steering.engine.estimate import Work
+from persona_steering.engine.evaluating import read_trait
 from persona_steering.errors import CapabilityError, UsageError
 from persona_steering.evaluation.project import PHASE, Projected, column_names, project_file
 from persona_steering.evaluation.projection_reports import projected_report, screened_report, shifted_report
@@ -31,7 +32,6 @@ from persona_steering.evaluation.screen import PHASE as DIFFERENCES
 from persona_steering.evaluation.shift import BASE, TUNED, Shift, measure_shift
 from persona_steering.extraction.run import Run
 from persona_steering.files import atomic_writer
-from persona_steering.personas import find_trait
 from persona_steering.personas.datasets import Datasets
 from persona_steering.personas.manager import PersonaManager
 from persona_steering.vectors import ModelIdentity, SteeringVector
@@ -134,7 +134,7 @@ class Shifting:
         if self.trait is None:
             questions = Datasets(None).calibration_questions()
         else:
-            questions = find_trait(self.trait).evaluation_questions
+            questions = read_trait(self.trait, "eval").evaluation_questions
             if not questions:
                 raise UsageError(
                     f"the trait {self.trait!r} has no evaluation questions.",
