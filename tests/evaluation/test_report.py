@@ -196,7 +196,12 @@ def test_an_interval_is_a_cell() -> None:
 
 @pytest.mark.parametrize(
     ("low", "mean", "high", "text"),
-    [(0.612, 0.8237, 1.0449, "0.82 [0.61, 1.04]"), (62.31, 78.9, 91.4, "79 [62, 91]"), (1.0, 1.0, 1.0, "1 [1, 1]")],
+    [
+        (0.612, 0.8237, 1.0449, "0.82 [0.61, 1.04]"),
+        (62.31, 78.9, 91.4, "79 [62, 91]"),
+        (1.0, 1.0, 1.0, "1 [1, 1]"),
+        (-0.02, 1.0, 3.0, "1.0 [0.0, 3.0]"),
+    ],
 )
 def test_an_interval_has_the_digits_that_its_width_allows(low: float, mean: float, high: float, text: str) -> None:
     cell = Interval(mean=mean, low=low, high=high)

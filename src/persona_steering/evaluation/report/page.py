@@ -115,7 +115,7 @@ def _decimal(value: float, interval: Interval) -> str:
     if width <= 0:
         return number(value)
     digits = min(max(1 - math.floor(math.log10(width)), 0), 6)
-    return f"{value + 0.0:.{digits}f}".replace("-", "−")
+    return f"{round(value, digits) + 0.0:.{digits}f}".replace("-", "−")  # + 0.0: no minus before a zero
 
 
 def _kind(section: Section) -> str:
