@@ -21,6 +21,7 @@ from persona_steering.backends.wrapper import ModelWrapper
 from persona_steering.config import Config
 from persona_steering.engine.create import EFFORTS, Creator
 from persona_steering.errors import BusyError, NotFoundError, PersonaSteeringError, UsageError
+from persona_steering.personas import Persona
 from persona_steering.personas.manager import PersonaManager
 from persona_steering.server.database import Database, database_file
 from persona_steering.server.jobs import JobRunner
@@ -187,6 +188,8 @@ def test_a_measurement_ends_with_its_data_and_report_on_disk(
 
 
 def test_a_trait_an_axis_and_a_comparison_are_jobs_too(runner: JobRunner, database: Database) -> None:
+    with pytest.raises(UsageError, match="needs 2 personas"):
+        runner.submit("axes.extract", {"which": "assistant"})
     trait = finished(runner, "trait.create", {"word": "silly", "effort": "quick"})
     assert trait.result is not None and trait.result["name"] == "silly"
     axes = finished(runner, "axes.extract", {"which": "both", "effort": "quick"})
@@ -210,6 +213,27 @@ def test_an_estimate_counts_what_is_missing_and_makes_nothing(runner: JobRunner,
     assert sorted(workspace.rglob("*.safetensors")) == before
 
 
+def test_an_estimate_for_a_description_has_nothing_written_yet(
+    runner: JobRunner, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(Creator, "propose", None)
+    found = runner.estimate("persona.create", {"name": "wizard", "description": "a grumpy wizard", "effort": "quick"})
+    assert found.phases["persona"] > 0
+
+
+def test_a_description_has_its_prompts_written_before_the_vector_is_made(
+    runner: JobRunner, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def propose(creator: Creator, name: str, description: str, *, prompts: int) -> Persona:
+        assert (description, prompts) == ("a grumpy wizard", 2)
+        return PERSONA.model_copy(update={"name": name})
+
+    monkeypatch.setattr(Creator, "propose", propose)
+    params = {"name": "wizard", "description": "a grumpy wizard", "prompts": 2, "effort": "quick"}
+    done = finished(runner, "persona.create", params)
+    assert done.result is not None and done.result["name"] == "wizard"
+
+
 @pytest.mark.parametrize(
     ("type", "params", "error", "said"),
     [
@@ -223,7 +247,7 @@ def test_an_estimate_counts_what_is_missing_and_makes_nothing(runner: JobRunner,
         ("persona.create", {"name": "new", "archetype": "sage", "effort": "huge"}, UsageError, "effort"),
         ("trait.create", {"word": "/etc/traits.json"}, UsageError, "not a word"),
         ("trait.create", {"word": "calm", "opposite": "calm"}, UsageError, "same word"),
-        ("axes.extract", {"which": "assistant"}, UsageError, "needs 2 personas"),
+        ("axes.extract", {"which": "assistnat"}, UsageError, "which"),
         ("sweep", {"name": "coock"}, NotFoundError, "cook"),
         ("sweep", {"name": "cook", "strengths": [1, 0]}, UsageError, "ascend"),
         ("sweep", {"name": "cook", "strengths": [0, 5]}, UsageError, "strengths"),

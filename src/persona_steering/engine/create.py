@@ -133,8 +133,8 @@ class Creator:
         self.refresh_assistant_axis()
         return Created(vector, reused=False)
 
-    def propose(self, name: str, description: str) -> Persona:
-        """The persona of a description: the workspace's, if it has it, else newly written and saved for editing.
+    def propose(self, name: str, description: str, *, prompts: int = 5) -> Persona:
+        """The persona of a description: the workspace's, if it has it, else `prompts` are newly written and saved.
 
         Raises: as `propose_persona`.
         """
@@ -143,6 +143,7 @@ class Creator:
             self.datasets,
             name,
             description,
+            prompts=prompts,
             seed=self.config.extraction.seed,
             progress=self._progress,
             cancelled=self._cancelled,

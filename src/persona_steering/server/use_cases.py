@@ -57,6 +57,7 @@ class PersonaParams(EffortParams):
     archetype: str | None = None
     system_prompts: tuple[str, ...] | None = Field(default=None, min_length=1, max_length=MAX_WRITTEN)
     description: str | None = None
+    prompts: int = Field(default=5, ge=1, le=MAX_WRITTEN, description="how many are written for a description")
 
     @model_validator(mode="after")
     def _one_source(self) -> PersonaParams:
@@ -191,7 +192,9 @@ class CreatePersona(Creation[PersonaParams]):
     def planned(self, params: PersonaParams) -> Persona:
         if params.archetype is not None:
             return load_archetype(params.archetype).model_copy(update={"name": params.name})
-        prompts = params.system_prompts or tuple(f"Prompt {i}, yet to be written." for i in range(1, 6))
+        prompts = params.system_prompts or tuple(
+            f"Prompt {i}, yet to be written." for i in range(1, params.prompts + 1)
+        )
         try:
             return Persona(name=params.name, description=params.description or "", system_prompts=prompts)
         except ValidationError as error:
@@ -201,7 +204,7 @@ class CreatePersona(Creation[PersonaParams]):
 
     def written(self, params: PersonaParams, creator: Creator) -> Persona:
         if params.archetype is None and params.system_prompts is None and params.description is not None:
-            return creator.propose(params.name, params.description)
+            return creator.propose(params.name, params.description, prompts=params.prompts)
         return self.planned(params)
 
 
