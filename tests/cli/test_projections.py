@@ -132,6 +132,16 @@ def test_project_refuses_what_it_cannot_do(
     assert answers.read_bytes() == before
 
 
+@pytest.mark.parametrize("command", ["project answers.csv", "screen train.jsonl", "shift --tuned anywhere"])
+def test_a_vector_that_is_nowhere_is_refused_before_a_model_is_loaded(
+    cli: Cli, stored: VectorStore, answers: Path, training: Path, command: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("persona_steering.backends.wrapper.load", lambda *a, **k: pytest.fail("a model was loaded"))
+    for source in ("sgae", "gone.pt"):
+        result = cli(*command.split(), "--vector", source)
+        assert result.code == 4, result.err
+
+
 def test_a_vector_of_another_model_is_refused(
     on_tiny: Cli, store: VectorStore, tiny_model: ModelIdentity, answers: Path
 ) -> None:

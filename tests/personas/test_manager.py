@@ -115,6 +115,17 @@ def test_a_vector_is_found_by_its_name_or_by_its_file(manager: PersonaManager, t
     assert found.metadata.model == MODEL and found.layers == (0, 1, 2)
 
 
+def test_a_vector_that_no_model_has_is_refused_before_a_model_is_known(config: Config, manager: PersonaManager) -> None:
+    manager.save(axis())
+    unbound = PersonaManager(config)
+    for source in ("sage", "safety", str(manager.store.path("persona", "sage", MODEL))):
+        unbound.check_source(source)
+    with pytest.raises(NotFoundError, match="Did you mean 'sage'"):
+        unbound.check_source("sgae")
+    with pytest.raises(NotFoundError, match="there is no file"):
+        unbound.check_source("sage.pt")
+
+
 def test_a_vector_that_is_nowhere_is_refused_as_what_it_was_asked_for(manager: PersonaManager, tmp_path: Path) -> None:
     with pytest.raises(NotFoundError, match="Did you mean 'sage'"):
         manager.find_vector("sgae")

@@ -119,6 +119,7 @@ def project(
 
     asked = projections.Projecting(file, vectors, layers, cast("ProjectionKind", kind), out, in_place, overwrite)
     work = projections.project_work(asked)
+    check_vectors(session, vectors)
     if dry_run:
         show_work(session, work)
         return
@@ -157,6 +158,7 @@ def shift(
 
     asked = projections.Shifting(tuned, vectors, layers, trait, count)
     asked.check()
+    check_vectors(session, vectors)
     if dry_run:
         show_work(session, projections.shift_work(asked), timed=False)
         return
@@ -207,6 +209,7 @@ def screen(
     asked = projections.Screening(file, vectors, layers, top, sample, out)
     sampling = projections.own_sampling(session.config, seed, max_new_tokens, temperature)
     work = projections.screen_work(asked, sampling)
+    check_vectors(session, vectors)
     if dry_run:
         show_work(session, work)
         return
@@ -215,6 +218,12 @@ def screen(
             session.model, session.manager, session.config, asked, sampling=sampling, progress=progress
         )
     show_screened(session, found)
+
+
+def check_vectors(session: Session, vectors: Sequence[str]) -> None:
+    """Refuses vectors that are nowhere, before a model is loaded."""
+    for source in vectors:
+        session.manager.check_source(source)
 
 
 def opener(session: Session) -> Callable[[Config], Backend]:

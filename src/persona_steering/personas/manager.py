@@ -89,15 +89,24 @@ class PersonaManager:
             self._loaded[name] = self._with_norms(self._loaded[name])
         return self._loaded[name]
 
+    def check_source(self, source: str) -> None:
+        """Refuses what `find_vector` cannot find for any model; no model need be known. Raises as it does."""
+        if _is_file(source):
+            if not Path(source).is_file():
+                raise NotFoundError(f"there is no file {source}.", hint="Check the path.")
+            return
+        known = {stored.name for stored in self.entries()}
+        if check_name(source) not in known:
+            raise unknown("vector", source, known, hint="Make it with: persona-steer create")
+
     def find_vector(self, source: str) -> SteeringVector:
         """Any vector of the model: by the name of a persona, trait or axis in the store, or by its file.
 
         A source with an ending or a folder is a file; one that does not name its model is taken to be of this one.
         Raises NotFoundError with the nearest names, UsageError, ModelMismatchError, VectorFileError.
         """
-        file = Path(source)
-        if file.suffix or len(file.parts) > 1:
-            return read(file, model=self.model)
+        if _is_file(source):
+            return read(Path(source), model=self.model)
         check_name(source)
         steerable = any(self.store.exists(kind, source, self.model) for kind in STEERABLE)
         if not steerable and self.store.exists("axis", source, self.model):
@@ -222,3 +231,9 @@ class PersonaManager:
         self.bind(identity)
         self.save(vector)
         return vector
+
+
+def _is_file(source: str) -> bool:
+    """Whether a vector is named by its file and not by its name, which has no ending and no folder."""
+    path = Path(source)
+    return bool(path.suffix) or len(path.parts) > 1
