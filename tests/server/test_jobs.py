@@ -23,7 +23,7 @@ from persona_steering.server.ids import new_id
 from persona_steering.server.jobs import JobRunner
 from persona_steering.server.lane import SoleLane
 from persona_steering.server.paging import PageQuery
-from persona_steering.server.progress import Meter
+from persona_steering.server.progress import Meter, Planned
 from persona_steering.server.stores.conversations import ConversationStore
 from persona_steering.server.stores.job_models import Job, JobEvent, JobModel
 from persona_steering.server.stores.jobs import JobStore
@@ -463,28 +463,43 @@ def test_a_disk_that_fills_up_fails_the_job_and_is_kept_as_soon_as_there_is_room
 # -- progress ----------------------------------------------------------------------------------------------------------
 
 
-def test_the_rate_is_that_of_what_was_computed_and_not_of_what_was_found() -> None:
-    now = 0.0
-    meter = Meter(clock=lambda: now)
-    meter.plan(["answers", "scores"])
+class Timed:
+    """A meter whose clock the test turns; `take` gives the rate of the phase and the time left of the job."""
 
-    def take(seconds: float, phase: str, done: int, *, computed: bool) -> tuple[float | None, float | None]:
-        nonlocal now
-        now += seconds
-        found = meter.take(Progress(phase, done, 100), computed=computed)
+    def __init__(self, *work: Planned) -> None:
+        self.now = 0.0
+        self._meter = Meter(clock=lambda: self.now)
+        self._meter.plan(work)
+
+    def take(
+        self, seconds: float, phase: str, done: int, total: int = 100, *, computed: bool = True
+    ) -> tuple[float | None, float | None]:
+        self.now += seconds
+        found = self._meter.take(Progress(phase, done, total), computed=computed)
         return found.rate, found.eta_s
 
-    assert take(0, "answers", 0, computed=False) == (None, None)
-    assert take(1, "answers", 64, computed=False) == (None, None), "64 were on disk"
-    assert take(8, "answers", 80, computed=True) == (2.0, 10.0)
-    assert take(2, "answers", 90, computed=True) == (2.6, pytest.approx(10 / 2.6))
-    assert take(30, "scores", 0, computed=True) == (None, None)
-    assert take(10, "scores", 10, computed=True) == (1.0, 90.0)
+
+def test_the_rate_is_that_of_what_was_computed_and_not_of_what_was_found() -> None:
+    meter = Timed(Planned("answers", 36, 10))
+    assert meter.take(0, "answers", 0, computed=False) == (None, None)
+    assert meter.take(1, "answers", 64, computed=False) == (None, None), "64 were on disk"
+    assert meter.take(8, "answers", 80) == (2.0, 10.0)
+    assert meter.take(2, "answers", 90) == (2.6, pytest.approx(10 / 2.6))
+    assert meter.take(5, "answers", 90) == (2.6, pytest.approx(10 / 2.6)), "a step that does not move is no step"
+
+
+def test_the_time_left_is_that_of_all_phases_by_their_tokens_and_the_scoring_between_them() -> None:
+    meter = Timed(Planned("short", 20, 10), Planned("long", 10, 50))
+    meter.take(0, "short", 0, 20, computed=False)
+    assert meter.take(10, "short", 20, 20) == (2.0, 25.0), "200 tokens in 10 s, and 500 are left"
+    assert meter.take(10, "long", 0, 10) == (None, 50.0), "another 10 s were for scoring"
+    assert meter.take(30, "long", 5, 10) == (pytest.approx(5 / 30), pytest.approx(50 / 450 * 250))
+    assert meter.take(20, "long", 10, 10)[1] == 0
 
 
 def test_a_phase_that_nobody_planned_comes_after_the_one_before_it() -> None:
     meter = Meter()
-    meter.plan(["persona", "bands"])
+    meter.plan([Planned("persona", 4, 1), Planned("bands", 4, 1)])
     assert meter.take(Progress("baseline", 0, 4), computed=False).phases == ("baseline", "persona", "bands")
     meter.take(Progress("persona", 0, 4), computed=False)
     found = meter.take(Progress("safe", 0, 4), computed=False)

@@ -27,7 +27,7 @@ from persona_steering.errors import (
 )
 from persona_steering.server.job_types import Bench, JobEstimate, JobType, Outcome
 from persona_steering.server.lane import Lane, LanedBackend
-from persona_steering.server.progress import Meter
+from persona_steering.server.progress import Meter, Planned
 from persona_steering.server.stores.job_models import Job, JobError, JobModel
 from persona_steering.server.stores.job_models import Outcome as Ending
 from persona_steering.server.stores.jobs import JobStore
@@ -198,7 +198,7 @@ class JobRunner:
         bench = self._bench(lambda backend: LanedBackend(backend, control.turn))
         if job.model is not None:
             _check_model(job.model, _model_of(bench))
-        control.plan([one.phase for one in kind.work(params, bench)])
+        control.plan([Planned(one.phase, one.answers, one.tokens) for one in kind.work(params, bench)])
         outcome: Outcome = kind.run(params, bench, control)
         return {**outcome.result, **self._recorded(job, outcome)}
 
@@ -257,8 +257,8 @@ class _Control:
     def attempt(self) -> int:
         return self._job.attempts
 
-    def plan(self, phases: list[str]) -> None:
-        self._meter.plan(phases)
+    def plan(self, work: list[Planned]) -> None:
+        self._meter.plan(work)
 
     def progress(self, step: Progress) -> None:
         self._check()
