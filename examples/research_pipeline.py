@@ -38,7 +38,7 @@ class Size:
 
 
 FULL = Size(questions=20, rollouts=2, tokens=64, held_out=20, layers="4-26", points=9, controls=20, samples=100)
-SMALL = Size(questions=4, rollouts=1, tokens=24, held_out=4, layers="10,18", points=3, controls=2, samples=12)
+SMALL = Size(questions=3, rollouts=1, tokens=24, held_out=3, layers="10,18", points=3, controls=2, samples=8)
 
 
 def pipeline(trait: str, folder: Path, size: Size) -> None:
