@@ -16,6 +16,7 @@ if TYPE_CHECKING:
 
 FILE = click.Path(path_type=Path)
 COUNT = click.IntRange(min=1)
+REASONS = 3  # shown of those for which a score has failed; the file of judgements has them all
 
 
 def steering_options(function: Any) -> Any:
@@ -140,8 +141,9 @@ def show_evaluated(session: Session, found: Evaluated) -> None:
         table(heads, [score_row(name, score) for name, score in known.items()])
     for remark in found.remarks:
         warn(remark)
-    for reason, count in {reason: n for score in known.values() for reason, n in score.reasons.items()}.items():
-        warn(f"{count} without a score: {reason}.")
+    for name, score in known.items():
+        for reason, count in list(score.reasons.items())[:REASONS]:
+            warn(f"{count} of {found.answers} answers have no score of {name}: {reason}.")
     judged = f"judged by {found.judge}" if found.judge else "not judged"
     note(f"{found.answers} answers to {found.questions} questions, {judged}.", quiet=session.quiet)
     note(f"\nanswers: {found.file}\njudgements: {found.judgements}\nreport: {found.report}", quiet=session.quiet)

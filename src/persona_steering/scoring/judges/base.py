@@ -34,6 +34,7 @@ class Judgement(BaseModel):
     mass: float | None = Field(default=None, description="the probability (or share of samples) on numbers 0 to 100")
     refusal_mass: float | None = Field(default=None, description="the same for the word REFUSAL")
     reason: str = Field(default="", description="why there is no score")
+    said: str = Field(default="", description="how the likeliest, or the first sampled, of what it says begins")
     top: tuple[tuple[str, float], ...] = Field(default=(), description="what was counted: text and log-probability")
 
     @model_validator(mode="after")

@@ -81,16 +81,22 @@ def judgement(
     found: Tally, *, judge: str, method: Method, min_mass: float, top: Iterable[tuple[str, float]], said: str = ""
 ) -> Judgement:
     """The outcome of a tally. As published, numbers win where they and REFUSAL both have the minimal mass."""
-    make = partial(Judgement, judge=judge, method=method, mass=found.mass, refusal_mass=found.refusal, top=tuple(top))
+    make = partial(
+        Judgement,
+        judge=judge,
+        method=method,
+        mass=found.mass,
+        refusal_mass=found.refusal,
+        said=said[:_SHOWN],
+        top=tuple(top),
+    )
     if found.score is not None:
         # rounding must not push an expectation of 100 out of its scale
         return make(outcome="score", score=min(100.0, max(0.0, found.score)))
     if found.refusal >= min_mass and found.refusal > 0:
         return make(outcome="refusal", reason="the judge calls the answer a refusal")
-    where = "of its probability" if method == "expectation" else "of its answers"
-    quoted = f"; it says {said[:_SHOWN]!r}" if said else ""
+    what = "what it may say" if method == "expectation" else "its answers"
     return make(
         outcome="failed",
-        reason=f"the judge gives no number: {found.mass:.0%} {where} are on 0 to 100, "
-        f"and {min_mass:.0%} are needed{quoted}",
+        reason=f"the judge gives no number: less than {min_mass:.0%} of {what} are numbers from 0 to 100",
     )
