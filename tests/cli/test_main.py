@@ -25,6 +25,8 @@ SOURCE = str(Path(persona_steering.__file__).parents[1])
 HEAVY = {
     "torch",
     "transformers",
+    "fastapi",
+    "uvicorn",
     "pydantic",
     "pydantic_settings",
     "prompt_toolkit",
@@ -218,7 +220,8 @@ def busy(path=None, **options):
     time.sleep(60)
 
 def press_again():
-    time.sleep(1)
+    while signal.getsignal(signal.SIGINT) is signal.default_int_handler:  # until the first has been answered
+        time.sleep(0.05)
     os.kill(os.getpid(), signal.SIGINT)
 
 config.get_config = busy

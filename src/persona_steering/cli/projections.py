@@ -150,7 +150,7 @@ def shift(
     It compares the last prompt token of both models on the same questions, and shows what random directions do.
 
     \b
-    Example:
+    Examples:
       persona-steer shift --base Qwen/Qwen2.5-7B-Instruct --tuned ./my-model --vector evil --trait evil --layer 19
     """
     from persona_steering.cli.progress import resumable_progress
