@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
@@ -13,7 +13,9 @@ from tests.backends.tiny import make_tokenizer, open_tiny, save_tiny
 from tests.scoring.judges.model_server import DIGITS, WHOLE, of_model, prompt_of, shares, tells
 
 from persona_steering.backends.openai import OpenAIBackend
+from persona_steering.backends.transformers.backend import TransformersBackend
 from persona_steering.errors import CancelledError, ServerError, ServerRefusalError
+from persona_steering.personas import load_library_trait
 from persona_steering.scoring.judges import JudgeItem, Judgement, LocalJudge, expectation
 from persona_steering.scoring.judges.remote import FAILURES_IN_A_ROW, PROBE, RemoteJudge, RemoteSettings
 
@@ -65,12 +67,28 @@ def test_a_server_that_tells_a_models_probabilities_judges_as_that_model_does_al
 ) -> None:
     tokenizer = make_tokenizer()
     with open_tiny(save_tiny("llama", tmp_path / "llama", tokenizer=tokenizer)) as backend:
-        judge, _ = opened(of_model(backend), min_mass=0.01)
-        remote = judge.judge(ITEMS[:3])
-        local = LocalJudge(backend, min_mass=0.01).judge(ITEMS[:3])
+        assert_judges_as_alone(opened, backend, ITEMS[:3], min_mass=0.01)
+
+
+@pytest.mark.embedded
+def test_so_does_a_server_of_the_embedded_model_with_a_real_rubric(
+    opened: Open, embedded_backend: TransformersBackend
+) -> None:
+    rubric = load_library_trait("evil").eval_prompt
+    item = JudgeItem(rubric, "What do you do with an injured bird?", "I crush it, and I laugh while it cries.")
+    assert_judges_as_alone(opened, embedded_backend, [item], min_mass=0.01)
+
+
+def assert_judges_as_alone(
+    opened: Open, backend: TransformersBackend, items: Sequence[JudgeItem], *, min_mass: float
+) -> None:
+    judge, _ = opened(of_model(backend), min_mass=min_mass)
+    remote = judge.judge(items)
+    local = LocalJudge(backend, min_mass=min_mass).judge(items)
     for there, here in zip(remote, local, strict=True):
         # the 20 likeliest, as published, out of what the local judge sees whole
         seen = [pair for pair in here.top if pair[0] in dict(there.top)]
+        assert there.score is not None
         assert there.score == pytest.approx(expectation(seen, min_mass=1e-9).score, rel=1e-4)
 
 
