@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import sqlite3
 import subprocess
@@ -166,9 +167,11 @@ def test_a_full_disk_is_said_and_what_was_there_stays_usable(database: Database)
     assert store.add_message(kept.id, "user", "x" * 100_000).content == "x" * 100_000
 
 
-@pytest.mark.skipif(os.geteuid() == 0, reason="the superuser writes everywhere")
-def test_a_folder_that_is_not_writable_is_said(tmp_path: Path) -> None:
-    (tmp_path / "closed").mkdir(mode=0o500)
+def test_a_folder_that_is_not_writable_is_said(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse(self: Path, *args: object, **options: object) -> None:
+        raise PermissionError(errno.EACCES, "Permission denied", str(self))
+
+    monkeypatch.setattr(Path, "mkdir", refuse)  # the superuser could write everywhere
     with pytest.raises(StorageError, match="not writable"):
         Database(database_file(tmp_path / "closed"))
 
