@@ -35,6 +35,12 @@ def test_a_template_that_raises_on_or_drops_a_system_message_gets_it_in_the_firs
     assert encoder(template).render(CHAT[1:]) == encoder().render(CHAT[1:])
 
 
+def test_a_conversation_that_the_template_raises_on_is_a_prompt_error() -> None:
+    template = "{% if messages|length > 1 %}{{ raise_exception('roles must alternate') }}{% endif %}" + TEMPLATE
+    with pytest.raises(PromptError, match="refuses this conversation: roles must alternate"):
+        encoder(template).render(CHAT[1:])
+
+
 def test_a_model_without_a_template_gets_paragraphs() -> None:
     plain = encoder(None)
     assert not plain.has_template

@@ -64,7 +64,15 @@ class PromptEncoder:
             return "\n\n".join(message.content for message in messages) + "\n\n"
         if not self._has_system_role:
             messages = _system_into_user(messages)
-        return self._apply(messages)
+        from jinja2.exceptions import TemplateError
+
+        try:
+            return self._apply(messages)
+        except TemplateError as error:  # as some do where the roles do not alternate
+            raise PromptError(
+                f"the model's chat template refuses this conversation: {error}",
+                hint="Most want user and assistant in turns, the user first and last.",
+            ) from error
 
     def _apply(self, messages: Sequence[Message]) -> str:
         turns = [{"role": message.role, "content": message.content} for message in messages]
