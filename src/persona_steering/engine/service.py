@@ -120,7 +120,7 @@ class LocalService(SteeringService):
             warnings=steering.warnings,
             recipe=steering.recipe.to_list(),
             recipe_hash=steering.recipe.hash,
-            actions=tuple(map(_action, steering.recipe.interventions)),
+            actions=tuple(map(describe_action, steering.recipe.interventions)),
         )
 
     def stream(
@@ -160,7 +160,8 @@ class LocalService(SteeringService):
         return self._engine.steering(plan.blend, safety=plan.safety)
 
 
-def _action(item: Intervention) -> Action:
+def describe_action(item: Intervention) -> Action:
+    """An intervention for people."""
     norms = item.vector.metadata.reference_norms
     known = isinstance(item, Add) and all(layer in norms for layer in item.vector.layers)
     dose = relative_dose(item.vector, dict(item.values)) if known else None

@@ -10,6 +10,7 @@ from persona_steering.backends.wrapper import ModelWrapper
 from persona_steering.calibration.caps import capping_band, floor_at_percentile
 from persona_steering.calibration.layers import addition
 from persona_steering.config import Config
+from persona_steering.config.schema import Layers
 from persona_steering.errors import RecipeError
 from persona_steering.interventions import Add, Floor, Intervention, Recipe, format_blend, parse_strength
 from persona_steering.personas.manager import PersonaManager
@@ -115,9 +116,16 @@ class SteeringEngine:
         """The request that both of the above send."""
         return Request(tuple(messages), recipe=steering.recipe, sampling=sampling or self.model.sampling())
 
-    def steering(self, blend: Mapping[str, float], *, safety: bool | None = None) -> Steering:
+    def steering(
+        self,
+        blend: Mapping[str, float],
+        *,
+        safety: bool | None = None,
+        layers: Mapping[str, Sequence[int]] | None = None,
+    ) -> Steering:
         """The recipe of a blend; `safety` None takes the configured choice.
 
+        `layers` says for some of the names where to steer instead; the dose is then shared over them.
         With safety every vector loses its component along the safety axis, and a floor on that axis is added.
         The base model is left as it is. Raises NotFoundError, ModelMismatchError or RecipeError.
         """
@@ -131,8 +139,11 @@ class SteeringEngine:
             raw = self.manager.load(name)
             vector = self.manager.get_vector(name, safe=safe)
             calibration = vector.metadata.calibration or raw.metadata.calibration
-            items.append(self._addition(vector, calibration, weight))
+            chosen = tuple(layers[name]) if layers and name in layers else self._settings.steering_layers
+            items.append(self._addition(vector, calibration, weight, chosen))
             warnings += _cautions(name, weight, calibration)
+            if layers and name in layers and calibration is not None:
+                warnings.append(f"{name!r} was not measured at these layers.")
         if sum(map(abs, active.values())) > 1 and len(active) > 1:
             warnings.append("the strengths add up to more than 1: coherence was not measured for this blend.")
         if safe and active:
@@ -158,9 +169,8 @@ class SteeringEngine:
 
             Creator(self.model, self.manager, self._config, effort=EFFORTS["quick"]).extract_safety_axis()
 
-    def _addition(self, vector: SteeringVector, calibration: Calibration | None, weight: float) -> Add:
+    def _addition(self, vector: SteeringVector, calibration: Calibration | None, weight: float, chosen: Layers) -> Add:
         strength = weight * self._settings.steering_scale
-        chosen = self._settings.steering_layers
         if calibration is not None and chosen == "auto":
             return Add(vector=vector, values={k: strength * c for k, c in calibration.coefficients.items()})
         dose = UNCALIBRATED_DOSE if calibration is None else calibration.relative_dose
