@@ -28,7 +28,7 @@ ROOMS = [
     {"cli"},
 ]
 RANK = {name: rank for rank, names in enumerate(ROOMS) for name in names}
-HEAVY = {"torch", "transformers", "fastapi", "llama_cpp", "vllm", "bitsandbytes"}
+HEAVY = {"torch", "transformers", "fastapi", "uvicorn", "llama_cpp", "vllm", "bitsandbytes"}
 # Where a heavy package may be imported at all: at module level in its home, inside functions elsewhere listed.
 HOMES = {
     "torch": {"backends/transformers", "backends/wrapper.py", "vectors/formats"},
@@ -36,6 +36,9 @@ HOMES = {
     "bitsandbytes": {"backends/transformers"},
     "httpx2": {"backends/http.py"},
     "llguidance": {"backends/transformers/schema.py"},
+    "fastapi": {"server"},
+    "starlette": {"server"},
+    "uvicorn": {"server/listening.py"},
     "click": {"cli"},
     "rich": {"cli"},
     "prompt_toolkit": {"cli/repl"},

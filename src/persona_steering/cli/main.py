@@ -49,6 +49,7 @@ COMMANDS: dict[str, tuple[str, str, str]] = {
     "generate": ("generate", "generate", "Answer one prompt, steered or not."),
     "compare": ("compare", "compare", "Answer one prompt several ways, side by side."),
     "chat": ("chat", "chat", "Talk with the model, steered or not."),
+    "serve": ("serve", "serve", "Serve the model to any OpenAI client."),
     "list": ("personas", "list_", "Show the vectors there are."),
     "info": ("personas", "info", "Show what is known and measured about a vector."),
     "load": ("loaded", "load", "Have chats load personas from the start."),
@@ -75,7 +76,7 @@ COMMANDS: dict[str, tuple[str, str, str]] = {
 GROUPS: dict[str, tuple[str, ...]] = {
     "Start": ("quickstart", "init"),
     "Make": ("create", "extract-axes", "datasets"),
-    "Use": ("generate", "compare", "chat"),
+    "Use": ("generate", "compare", "chat", "serve"),
     "Measure": ("eval", "vectors", "layers", "sweep", "card", "similarity", "project", "shift", "screen"),
     "Look after": ("list", "info", "load", "unload", "delete", "clear-personas"),
     "Share": ("export", "import"),

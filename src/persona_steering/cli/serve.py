@@ -1,0 +1,97 @@
+"""`serve`: the model behind an OpenAI-compatible server."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import click
+
+from persona_steering.cli.context import Session, model_options, pass_session
+from persona_steering.errors import UsageError
+
+if TYPE_CHECKING:
+    import socket
+
+    from persona_steering.server.security import Door
+
+KEY_VARIABLE = "PERSONA_STEER_API_KEY"
+
+
+@click.command()
+@click.option("--host", metavar="ADDRESS", help="Where to listen.  [default: the configured one, else 127.0.0.1]")
+@click.option("--port", metavar="N", help="0 takes a free one.  [default: the configured one, else 8642]")
+@click.option(
+    "--api-key",
+    envvar=KEY_VARIABLE,
+    show_envvar=True,
+    metavar="KEY",
+    help="What clients must send. Beyond this machine one is needed, and made where none is given.",
+)
+@click.option("--allow-host", multiple=True, metavar="NAME", help="Another name the server is asked under. Repeatable.")
+@model_options
+@pass_session
+def serve(
+    session: Session, host: str | None, port: str | None, api_key: str | None, allow_host: tuple[str, ...]
+) -> None:
+    """Serve the model to any OpenAI client, with every persona as a model of its own.
+
+    Only this machine can reach it unless --host says otherwise. Ctrl-C stops it.
+
+    \b
+    Examples:
+      persona-steer serve
+      persona-steer serve --model hf:Qwen/Qwen2.5-7B-Instruct --port 8000
+      persona-steer serve --host 0.0.0.0 --allow-host models.example.org
+    """
+    from persona_steering.server.listening import listen
+    from persona_steering.server.security import Door, is_loopback
+
+    session.settings |= {k: v for k, v in (("server.host", host), ("server.port", port)) if v is not None}
+    address = session.config.server.host
+    key = checked_key(api_key, needed=not is_loopback(address))
+    with listen(address, session.config.server.port) as listening:
+        run(session, listening, Door.at(address, allowed=allow_host, api_key=key), made=key is not api_key)
+
+
+def checked_key(given: str | None, *, needed: bool) -> str | None:
+    """The key that clients must send: the given one, a new one where it is needed, or None. Raises UsageError."""
+    import secrets
+
+    if given is None:
+        return secrets.token_urlsafe(24) if needed else None
+    if not (given.isascii() and given.isprintable() and given.strip() == given and given):
+        raise UsageError("the API key is empty, or has characters that no header can carry.", hint="Use ASCII letters.")
+    return given
+
+
+def run(session: Session, listening: socket.socket, door: Door, *, made: bool) -> None:
+    """Loads the model and serves it until it is stopped."""
+    import contextlib
+    import logging
+    import signal
+    import sys
+
+    from persona_steering.cli.render import note
+    from persona_steering.server.app import create_app
+    from persona_steering.server.listening import server_of, url_of
+    from persona_steering.server.serving import Serving
+
+    logging.basicConfig(stream=sys.stderr, format="%(asctime)s %(levelname)s %(message)s")
+    logging.getLogger("persona_steering").setLevel(logging.WARNING if session.quiet else logging.INFO)
+    serving = Serving(session.model, session.manager, session.config)
+    url, ready = url_of(listening), serving.ready_personas()
+    model = f"{serving.model_id}:{ready[0].name}" if ready else serving.model_id
+    if made:
+        note(f"API key (made for this run): {door.api_key}")
+    note(f"{serving.model_id} at {url}/v1   (Ctrl-C stops it)\n\n{curl_line(url, model, door.api_key)}\n")
+    signal.signal(signal.SIGTERM, signal.default_int_handler)  # both signals stop it the same way
+    with contextlib.suppress(KeyboardInterrupt):
+        server_of(create_app(serving, door)).run(sockets=[listening])
+    note("Stopped.", quiet=session.quiet)
+
+
+def curl_line(url: str, model: str, key: str | None) -> str:
+    """A request that works as it stands; the key is taken from the environment, so that no history holds it."""
+    token = f'  -H "Authorization: Bearer ${KEY_VARIABLE}" \\\n' if key else ""
+    body = f'{{"model": "{model}", "messages": [{{"role": "user", "content": "How are you?"}}]}}'
+    return f"curl {url}/v1/chat/completions -H 'Content-Type: application/json' \\\n{token}  -d '{body}'"

@@ -1,0 +1,152 @@
+"""One model as the server has it: its names, what can steer it, and the thread that writes its answers."""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Callable, Mapping, Sequence
+from datetime import datetime
+from pathlib import Path
+
+from persona_steering.backends.base import Request
+from persona_steering.backends.wrapper import ModelWrapper
+from persona_steering.config import Config
+from persona_steering.engine.steering import Steering, SteeringEngine
+from persona_steering.errors import NotFoundError, UsageError, nearest
+from persona_steering.interventions import parse_strength
+from persona_steering.personas.manager import PersonaManager
+from persona_steering.server.errors import ApiError, as_api_error
+from persona_steering.server.scheduler import ROWS, WAITING, Item, Scheduler, Ticket
+from persona_steering.vectors.card import Card, make_cards
+from persona_steering.vectors.vector import check_name
+
+ALIAS = "persona-steer"  # whatever model is loaded
+DEADLINE = 600.0  # seconds; an answer that takes longer ends as it then stands
+
+
+class Serving:
+    """Answers of one model for any number of threads. `start` it, and `close` it before the model."""
+
+    def __init__(
+        self,
+        model: ModelWrapper,
+        manager: PersonaManager,
+        config: Config,
+        *,
+        rows: int = ROWS,
+        waiting: int = WAITING,
+        deadline: float = DEADLINE,
+    ) -> None:
+        manager.bind(model.identity)
+        self.config, self.manager, self.started = config, manager, int(time.time())
+        self._engine = SteeringEngine(model, manager, config)
+        self._vectors = threading.Lock()  # the manager's memory is for one thread at a time
+        self._deadline = deadline
+        self.scheduler = Scheduler(model.backend, rows=rows, waiting=waiting)
+        self._given_id = model.backend.info.id
+        self.model_id = public_id(self._given_id)
+        self._closed = False
+
+    def start(self) -> None:
+        """Begins to write answers."""
+        self.scheduler.start()
+
+    def close(self) -> None:
+        """Ends every answer, and waits for the thread."""
+        self._closed = True
+        self.scheduler.close()
+
+    @property
+    def is_ready(self) -> bool:
+        return not self._closed
+
+    def ready_personas(self) -> list[Card]:
+        """Those that were measured to steer this model, by name."""
+        with self._vectors:
+            cards = make_cards(self.manager.entries(), self.manager.model, safety=self.config.steering.safety)
+        return sorted((c for c in cards if c.kind == "persona" and c.status == "ready"), key=lambda card: card.name)
+
+    def names_in(self, model: str) -> dict[str, float]:
+        """What a model id steers with: nothing, or one name with its strength.
+
+        The longest id that fits counts, since ids may hold colons. Raises ApiError: 404 for an unknown one.
+        """
+        for base in sorted({self.model_id, self._given_id, ALIAS}, key=len, reverse=True):
+            if model == base:
+                return {}
+            if model.startswith(f"{base}:"):
+                return self._of_suffix(model, model.removeprefix(f"{base}:"))
+        raise ApiError(
+            404,
+            "not_found_error",
+            "model_not_found",
+            f"unknown model {model!r}.",
+            param="model",
+            hint=f"This server has {self.model_id!r}, also as {ALIAS!r}; see GET /v1/models.",
+        )
+
+    def _of_suffix(self, model: str, suffix: str) -> dict[str, float]:
+        name, at, number = suffix.partition("@")
+        try:
+            with self._vectors:
+                self.manager.kind_of(check_name(name))
+        except (NotFoundError, UsageError):
+            raise ApiError(
+                404,
+                "not_found_error",
+                "model_not_found",
+                f"unknown model {model!r}: there is no persona or trait {name!r}.",
+                param="model",
+                hint=nearest(name, self.names()),
+            ) from None
+        try:
+            return {name: parse_strength(number) if at else self._engine.default_strength}
+        except UsageError as error:
+            raise as_api_error(error, param="model") from None
+
+    def names(self) -> list[str]:
+        """The personas and traits there are."""
+        with self._vectors:
+            return self.manager.list_available()
+
+    def kind_of(self, name: str) -> str:
+        """Whether a name is a persona or a trait. Raises NotFoundError or ModelMismatchError."""
+        with self._vectors:
+            return self.manager.kind_of(name)
+
+    def steering(
+        self, blend: Mapping[str, float], *, safety: bool | None, layers: Mapping[str, Sequence[int]]
+    ) -> Steering:
+        """The recipe of a blend. Raises as `SteeringEngine.steering`; ApiError where the safety axis is missing."""
+        safe = self.config.steering.safety if safety is None else safety
+        with self._vectors:
+            for name in blend:
+                self.manager.kind_of(name)
+            if safe and any(blend.values()) and not self.manager.has_safety_axis():
+                raise ApiError(
+                    400,
+                    "invalid_request_error",
+                    "safety_axis_missing",
+                    "the model has no safety axis yet, so it cannot be steered safely.",
+                    param="steering.safety",
+                    hint='Make it with: persona-steer extract-axes safety. Or send "safety": false.',
+                )
+            return self._engine.steering(blend, safety=safety, layers=layers)
+
+    def submit(self, request: Request, hear: Callable[[Item], None]) -> Ticket:
+        """Queues a request; its items go to `hear`, in the thread that writes. Raises as `Scheduler.submit`."""
+        return self.scheduler.submit(request, timeout=self._deadline, hear=hear)
+
+
+def public_id(given: str) -> str:
+    """The model's name for clients: without "hf:", and of a folder its last part only."""
+    name = given.removeprefix("hf:")
+    return Path(name).name if Path(name).is_dir() else name
+
+
+def created(card: Card, otherwise: int) -> int:
+    """When a vector was made, in seconds since 1970."""
+    try:
+        return int(datetime.fromisoformat(card.metadata.created).timestamp()) if card.metadata else otherwise
+    except ValueError:
+        return otherwise

@@ -1,0 +1,64 @@
+"""`serve` in a process of its own: its address, a curl line that works, and how it stops."""
+
+from __future__ import annotations
+
+import os
+import re
+import signal
+import subprocess
+import sys
+from pathlib import Path
+
+import httpx2
+import pytest
+from tests.cli.conftest import Cli
+from tests.cli.test_main import SOURCE
+
+from persona_steering.server.listening import listen
+from persona_steering.vectors import ModelIdentity, VectorStore
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_it_says_where_it_is_and_stops_cleanly_at_a_signal(
+    number: int, tiny_model: ModelIdentity, stored: VectorStore, home: Path
+) -> None:
+    command = [sys.executable, "-m", "persona_steering.cli.main", "serve", "--model", tiny_model.id, "--port", "0"]
+    environment = {**os.environ, "PYTHONPATH": SOURCE, "PERSONA_STEER_HOME": str(home), "PERSONA_STEER_API_KEY": "k3y"}
+    with subprocess.Popen(command, env=environment, stderr=subprocess.PIPE, text=True) as process:
+        assert process.stderr is not None
+        shown = ""
+        while " -d '" not in shown:
+            line = process.stderr.readline()
+            assert line, shown
+            shown += line
+        found = re.search(r"curl (\S+) .*-d '(.*)'", shown, re.DOTALL)
+        assert found is not None and "$PERSONA_STEER_API_KEY" in shown and "k3y" not in shown
+        headers = {"authorization": "Bearer k3y", "content-type": "application/json"}
+        reply = httpx2.post(found[1], content=found[2], headers=headers, timeout=60)
+        assert (reply.status_code, reply.json()["steering"]["applied"][0]["name"]) == (200, "sage")
+        process.send_signal(number)
+        _, rest = process.communicate(timeout=60)
+    assert process.returncode == 0
+    assert "POST '/v1/chat/completions' 200" in rest and rest.rstrip().endswith("Stopped.")
+    assert "Traceback" not in rest
+
+
+def test_a_port_that_is_taken_is_an_error_before_a_model_is_loaded(cli: Cli) -> None:
+    with listen("127.0.0.1", 0) as taken:
+        result = cli("serve", "--model", "nowhere", "--port", str(taken.getsockname()[1]))
+    assert result.code == 75
+    assert "is taken" in result.err and "--port" in result.err
+
+
+@pytest.mark.parametrize(
+    ("arguments", "code", "word"),
+    [
+        (["--api-key", ""], 2, "API key"),
+        (["--api-key", "schlüssel"], 2, "API key"),
+        (["--port", "many"], 3, "server.port"),
+        (["--host", "192.0.2.1", "--port", "0"], 2, "cannot listen"),
+    ],
+)
+def test_what_cannot_be_served_is_said(arguments: list[str], code: int, word: str, cli: Cli) -> None:
+    result = cli("serve", *arguments)
+    assert result.code == code and word in result.err

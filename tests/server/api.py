@@ -1,0 +1,83 @@
+"""A real server of a tiny model, on a free port, in a thread."""
+
+from __future__ import annotations
+
+import contextlib
+import threading
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import httpx2
+from tests.backends.tiny import LAYERS, make_tokenizer, save_tiny, without_stops
+from tests.cli.conftest import make_calibration, make_vector
+
+from persona_steering.backends import load
+from persona_steering.backends.transformers.backend import TransformersBackend
+from persona_steering.backends.wrapper import ModelWrapper
+from persona_steering.config import get_config
+from persona_steering.personas.manager import PersonaManager
+from persona_steering.server.app import create_app
+from persona_steering.server.listening import listen, server_of, url_of
+from persona_steering.server.security import Door
+from persona_steering.server.serving import Serving
+
+MODEL = "tiny:llama"  # a colon of its own, as other servers' tags have
+ROWS, WAITING = 6, 2
+
+
+@dataclass(frozen=True)
+class Api:
+    """Where a server is, and what is behind it."""
+
+    url: str
+    serving: Serving
+
+    def client(self, **headers: str) -> httpx2.Client:
+        """Plain HTTP, without what a library would add."""
+        return httpx2.Client(base_url=self.url, headers=headers, timeout=30)
+
+    def wait_until_idle(self) -> None:
+        """Until no answer is being written. Fails after ten seconds."""
+        for _ in range(1000):
+            if not (self.serving.scheduler.load.writing or self.serving.scheduler.load.waiting):
+                return
+            time.sleep(0.01)
+        raise AssertionError(f"still at work: {self.serving.scheduler.load}")
+
+
+def make_serving(root: Path) -> Serving:
+    """sage and pirate (ready), raw (not calibrated), the trait calm, and the safety axis, of a tiny model."""
+    folder = save_tiny("llama", root / MODEL, tokenizer=make_tokenizer(byte_level=True), max_position_embeddings=2048)
+    config = get_config(
+        overrides={"model.name": str(folder), "paths.vectors": root / "vectors", "generation.max_new_tokens": 8}
+    )
+    loaded = load(f"hf:{folder}", device="cpu", dtype="float32", cache=root / "cache")
+    assert isinstance(loaded, TransformersBackend)
+    backend = without_stops(loaded)
+    manager = PersonaManager(config)
+    for vector in (
+        make_vector(backend.identity, "sage", calibration=make_calibration()),
+        make_vector(backend.identity, "pirate", calibration=make_calibration()),
+        make_vector(backend.identity, "raw"),
+        make_vector(backend.identity, "calm", kind="trait", calibration=make_calibration()),
+        make_vector(backend.identity, "safety", kind="axis", thresholds={"1": dict.fromkeys(range(LAYERS), -0.5)}),
+    ):
+        manager.store.save(vector)
+    return Serving(ModelWrapper(config, backend=backend), manager, config, rows=ROWS, waiting=WAITING)
+
+
+@contextlib.contextmanager
+def running(serving: Serving, door: Door) -> Iterator[Api]:
+    """The server, until the block ends."""
+    with listen("127.0.0.1", 0) as listening:
+        server = server_of(create_app(serving, door))
+        thread = threading.Thread(target=server.run, kwargs={"sockets": [listening]})
+        thread.start()
+        try:
+            yield Api(url_of(listening), serving)
+        finally:
+            server.should_exit = True
+            thread.join(30)
+    assert not thread.is_alive()
