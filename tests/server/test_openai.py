@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -364,3 +365,15 @@ def test_a_model_without_a_safety_axis_says_how_to_get_one(tmp_path: Path) -> No
         assert (reply.status_code, reply.json()["error"]["code"]) == (400, "safety_axis_missing")
         assert "extract-axes safety" in reply.json()["error"]["message"]
         assert post(api, steering={**SAGE, "safety": False}).json()["steering"]["caps"] == []
+
+
+def test_an_answer_that_outlasts_the_server_ends_with_an_error(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("persona_steering.server.listening.PATIENCE", 0)
+    with ThreadPoolExecutor(1) as pool:
+        with running(make_serving(tmp_path), Door.at("127.0.0.1")) as api:
+            reply = pool.submit(post, api, stream=True, max_tokens=1900)
+            while not api.serving.scheduler.load.tokens:
+                time.sleep(0.01)
+        *_, error, end = [line for line in reply.result(30).text.split("\n\n") if line]
+    assert json.loads(error.removeprefix("data: "))["error"]["code"] == "shutting_down"
+    assert end == "data: [DONE]"

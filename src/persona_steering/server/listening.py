@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import errno
 import socket
 from typing import TYPE_CHECKING
@@ -13,6 +14,7 @@ if TYPE_CHECKING:
     from fastapi import FastAPI
 
 PATIENCE = 10  # seconds that answers have to end by themselves when the server stops
+FAREWELL = 5  # seconds in which those that have not are told
 
 
 def listen(host: str, port: int) -> socket.socket:
@@ -54,12 +56,27 @@ def url_of(listening: socket.socket) -> str:
 def server_of(app: FastAPI) -> uvicorn.Server:
     """The loop, not yet running. `run(sockets=[...])` ends on SIGINT or SIGTERM, or when `should_exit` is set.
 
-    Answers then have a while to end by themselves. A signal is raised again in the end, in the main thread.
+    Answers then have a while to end by themselves; what is left is told that the server stops. A signal is raised
+    again in the end, in the main thread.
     """
     import uvicorn
 
-    return uvicorn.Server(
+    class Server(uvicorn.Server):
+        async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
+            loop = asyncio.get_running_loop()
+            ending = loop.call_later(PATIENCE, loop.run_in_executor, None, app.state.serving.close)
+            try:
+                await super().shutdown(sockets)
+            finally:
+                ending.cancel()
+
+    return Server(
         uvicorn.Config(
-            app, log_config=None, access_log=False, ws="none", server_header=False, timeout_graceful_shutdown=PATIENCE
+            app,
+            log_config=None,
+            access_log=False,
+            ws="none",
+            server_header=False,
+            timeout_graceful_shutdown=PATIENCE + FAREWELL,
         )
     )
