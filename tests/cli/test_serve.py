@@ -14,6 +14,7 @@ import pytest
 from tests.cli.conftest import Cli
 from tests.cli.test_main import SOURCE
 
+from persona_steering.cli.serve import checked_key
 from persona_steering.server.listening import listen
 from persona_steering.vectors import ModelIdentity, VectorStore
 
@@ -41,6 +42,13 @@ def test_it_says_where_it_is_and_stops_cleanly_at_a_signal(
     assert process.returncode == 0
     assert "POST '/v1/chat/completions' 200" in rest and rest.rstrip().endswith("Stopped.")
     assert "Traceback" not in rest
+
+
+def test_a_key_is_made_where_one_is_needed_and_none_is_given() -> None:
+    assert checked_key(None, needed=False) is None
+    assert checked_key("own", needed=True) == "own"
+    made = {checked_key(None, needed=True) for _ in range(5)}
+    assert len(made) == 5 and all(key is not None and len(key) >= 32 for key in made)
 
 
 def test_a_port_that_is_taken_is_an_error_before_a_model_is_loaded(cli: Cli) -> None:

@@ -82,7 +82,7 @@ def run(session: Session, listening: socket.socket, door: Door, *, made: bool) -
     url, ready = url_of(listening), serving.ready_personas()
     model = f"{serving.model_id}:{ready[0].name}" if ready else serving.model_id
     if made:
-        note(f"API key (made for this run): {door.api_key}")
+        note(f"A key was made for this run:\n\nexport {KEY_VARIABLE}={door.api_key}\n")
     note(f"{serving.model_id} at {url}/v1   (Ctrl-C stops it)\n\n{curl_line(url, model, door.api_key)}\n")
     signal.signal(signal.SIGTERM, signal.default_int_handler)  # both signals stop it the same way
     with contextlib.suppress(KeyboardInterrupt):
