@@ -12,7 +12,15 @@ from tests.backends.tiny import make_vector, tiny_backend, without_stops
 
 from persona_steering.backends.base import Completion, Piece, Request, Sampling, conversation
 from persona_steering.backends.transformers.backend import TransformersBackend
-from persona_steering.errors import BusyError, CancelledError, ModelMemoryError, NotFoundError, PromptError
+from persona_steering.backends.transformers.decoding import DecodingBatch
+from persona_steering.errors import (
+    BusyError,
+    CancelledError,
+    ModelError,
+    ModelMemoryError,
+    NotFoundError,
+    PromptError,
+)
 from persona_steering.interventions import Add, Recipe
 from persona_steering.server.scheduler import Scheduler, Ticket
 
@@ -125,11 +133,23 @@ def test_one_bad_request_does_not_disturb_those_it_came_with(scheduler: Schedule
     assert [finish(ticket).finish_reason for ticket in long] == ["length"] * 3
 
 
+def test_a_newcomer_that_breaks_the_library_breaks_no_other_answer(
+    backend: TransformersBackend, scheduler: Scheduler, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    job = ask(5, tokens=100)
+    ticket = scheduler.submit(job)
+    rest = writing(ticket)
+    with monkeypatch.context() as patch:
+        patch.setattr(DecodingBatch, "start", lambda self: [][0])
+        with pytest.raises(ModelError, match="IndexError"):
+            list(scheduler.submit(ask()))
+    *_, last = rest
+    assert isinstance(last, Completion) and last.token_ids == backend.generate([job])[0].token_ids
+
+
 def test_running_out_of_memory_sheds_the_batch_and_not_the_thread(
     backend: TransformersBackend, scheduler: Scheduler, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from persona_steering.backends.transformers.decoding import DecodingBatch
-
     def fail(self: DecodingBatch, cancelled: object = None) -> list[Piece]:
         raise RuntimeError("CUDA out of memory")
 

@@ -194,12 +194,8 @@ class Scheduler:
             for key in late:
                 self._stop(batch, key)
             self._deliver(batch.advance())
-        except PersonaSteeringError as error:
-            self._shed(error)
-            return self._backend.live()
         except Exception as error:  # the thread has to live on, whatever the model's library raises
-            _log.exception("a batch failed")
-            self._shed(ModelError(f"the model failed with {type(error).__name__}.", hint="See the log, and try again."))
+            self._shed(_said(error))
             return self._backend.live()
         return batch
 
@@ -208,9 +204,9 @@ class Scheduler:
         try:
             if new:
                 batch.admit([Arrival(ticket.key, ticket.request) for ticket in new])
-        except PersonaSteeringError as error:
+        except Exception as error:  # a newcomer that breaks the library breaks nobody else's answer
             if len(new) == 1:
-                self._leave(new[0], error)
+                self._leave(new[0], _said(error))
                 return
             for ticket in new:
                 self._admit(batch, [ticket])
@@ -247,6 +243,14 @@ class Scheduler:
             ticket.give(CancelledError("the server is shutting down."))
         self._writing.clear()
         self._waiting.clear()
+
+
+def _said(error: Exception) -> PersonaSteeringError:
+    """What went wrong, for whoever waits for an answer."""
+    if isinstance(error, PersonaSteeringError):
+        return error
+    _log.error("the model failed", exc_info=error)
+    return ModelError(f"the model failed with {type(error).__name__}.", hint="See the log, and try again.")
 
 
 def _nothing(request: Request) -> Completion:
