@@ -44,6 +44,11 @@ class Bench:
         """A manager of the job's own, bound to the model."""
         return PersonaManager(self.config, model=self.model.identity)
 
+    @property
+    def parts(self) -> tuple[ModelWrapper, PersonaManager, Config]:
+        """What the use cases of the engine begin with, in their order."""
+        return self.model, self.manager, self.config
+
 
 class JobControl(Protocol):
     """The runner, as the work of a job sees it."""

@@ -284,9 +284,7 @@ class SweepJob(MeasureJob[SweepParams]):
 
     def plan(self, params: SweepParams, bench: Bench) -> SweepMeasurement:
         return SweepMeasurement(
-            bench.model,
-            bench.manager,
-            bench.config,
+            *bench.parts,
             params.name,
             params.strengths,
             controls=params.controls,
@@ -303,9 +301,7 @@ class LayersJob(MeasureJob[LayersParams]):
 
     def plan(self, params: LayersParams, bench: Bench) -> LayersMeasurement:
         return LayersMeasurement(
-            bench.model,
-            bench.manager,
-            bench.config,
+            *bench.parts,
             params.name,
             layers=params.layers,
             dose=params.dose,
@@ -322,9 +318,7 @@ class CardJob(MeasureJob[CardParams]):
 
     def plan(self, params: CardParams, bench: Bench) -> CardMeasurement:
         return CardMeasurement(
-            bench.model,
-            bench.manager,
-            bench.config,
+            *bench.parts,
             params.name,
             held_out=params.held_out,
             controls=params.controls,
@@ -369,11 +363,9 @@ def _creator(params: EffortParams, bench: Bench, control: JobControl | None = No
     """A creator that tells `control`; without one, for counting only."""
     effort = params.to_effort()
     if control is None:
-        return Creator(bench.model, bench.manager, bench.config, effort=effort)
+        return Creator(*bench.parts, effort=effort)
     return Creator(
-        bench.model,
-        bench.manager,
-        bench.config,
+        *bench.parts,
         effort=effort,
         writer=open_writer(None, bench.config, local=lambda: bench.model.backend),
         progress=control.progress,
