@@ -1,6 +1,6 @@
 """The published persona-vectors pipeline for two traits, from prompts to screened training data, offline.
 
-    python examples/research_pipeline.py            about half an hour on two CPU cores
+    python examples/research_pipeline.py            the whole of it
     python examples/research_pipeline.py --small    a few minutes; too little to conclude anything from
 
 Each step is the command that one would type, and writes plain files into FOLDER/TRAIT (`--folder`): CSV, JSONL, .pt
