@@ -19,9 +19,12 @@ from persona_steering.backends.wrapper import ModelWrapper
 from persona_steering.config import get_config
 from persona_steering.personas.manager import PersonaManager
 from persona_steering.server.app import create_app
+from persona_steering.server.database import Database, database_file
 from persona_steering.server.listening import listen, server_of, url_of
 from persona_steering.server.security import Door
 from persona_steering.server.serving import Serving
+from persona_steering.server.slot import ModelSlot
+from persona_steering.server.state import ServerState
 
 MODEL = "tiny:llama"  # a colon of its own, as other servers' tags have
 ROWS, WAITING = 6, 2
@@ -32,7 +35,11 @@ class Api:
     """Where a server is, and what is behind it."""
 
     url: str
-    serving: Serving
+    state: ServerState
+
+    @property
+    def serving(self) -> Serving:
+        return self.state.slot.serving
 
     def client(self, **headers: str) -> httpx2.Client:
         """Plain HTTP, without what a library would add."""
@@ -47,11 +54,16 @@ class Api:
         raise AssertionError(f"still at work: {self.serving.scheduler.load}")
 
 
-def make_serving(root: Path) -> Serving:
-    """sage and pirate (ready), raw (not calibrated), the trait calm, and the safety axis, of a tiny model."""
+def make_state(root: Path) -> ServerState:
+    """A tiny model in a workspace with sage and pirate (ready), raw (not calibrated), the trait calm, the safety axis."""
     folder = save_tiny("llama", root / MODEL, tokenizer=make_tokenizer(byte_level=True), max_position_embeddings=2048)
     config = get_config(
-        overrides={"model.name": str(folder), "paths.vectors": root / "vectors", "generation.max_new_tokens": 8}
+        overrides={
+            "model.name": str(folder),
+            "paths.vectors": root / "vectors",
+            "paths.runs": root / "runs",
+            "generation.max_new_tokens": 8,
+        }
     )
     loaded = load(f"hf:{folder}", device="cpu", dtype="float32", cache=root / "cache")
     assert isinstance(loaded, TransformersBackend)
@@ -65,18 +77,20 @@ def make_serving(root: Path) -> Serving:
         make_vector(backend.identity, "safety", kind="axis", thresholds={"1": dict.fromkeys(range(LAYERS), -0.5)}),
     ):
         manager.store.save(vector)
-    return Serving(ModelWrapper(config, backend=backend), manager, config, rows=ROWS, waiting=WAITING)
+    slot = ModelSlot(config, rows=ROWS, waiting=WAITING)
+    slot.put(ModelWrapper(config, backend=backend), manager)
+    return ServerState(config, Database(database_file(root)), slot)
 
 
 @contextlib.contextmanager
-def running(serving: Serving, door: Door) -> Iterator[Api]:
+def running(state: ServerState, door: Door) -> Iterator[Api]:
     """The server, until the block ends."""
     with listen("127.0.0.1", 0) as listening:
-        server = server_of(create_app(serving, door))
+        server = server_of(create_app(state, door))
         thread = threading.Thread(target=server.run, kwargs={"sockets": [listening]})
         thread.start()
         try:
-            yield Api(url_of(listening), serving)
+            yield Api(url_of(listening), state)
         finally:
             server.should_exit = True
             thread.join(30)

@@ -13,7 +13,7 @@ from typing import Any
 import httpx2
 import openai
 import pytest
-from tests.server.api import MODEL, ROWS, WAITING, Api, make_serving, running
+from tests.server.api import MODEL, ROWS, WAITING, Api, make_state, running
 
 from persona_steering.backends.base import Message, Request, Sampling
 from persona_steering.errors import ModelError, ModelMemoryError
@@ -26,7 +26,7 @@ SAGE = {"vectors": [{"name": "sage", "coefficient": 0.6}]}
 
 @pytest.fixture(scope="module")
 def api(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Api]:
-    with running(make_serving(tmp_path_factory.mktemp("openai")), Door.at("127.0.0.1")) as api:
+    with running(make_state(tmp_path_factory.mktemp("openai")), Door.at("127.0.0.1")) as api:
         yield api
 
 
@@ -358,9 +358,10 @@ def test_silence_is_filled_with_comments(api: Api, monkeypatch: pytest.MonkeyPat
 
 
 def test_a_model_without_a_safety_axis_says_how_to_get_one(tmp_path: Path) -> None:
-    serving = make_serving(tmp_path)
-    serving.manager.store.delete("axis", "safety", serving.manager.model)
-    with running(serving, Door.at("127.0.0.1")) as api:
+    state = make_state(tmp_path)
+    manager = state.slot.serving.manager
+    manager.store.delete("axis", "safety", manager.model)
+    with running(state, Door.at("127.0.0.1")) as api:
         reply = post(api, steering=SAGE)
         assert (reply.status_code, reply.json()["error"]["code"]) == (400, "safety_axis_missing")
         assert "extract-axes safety" in reply.json()["error"]["message"]
@@ -370,7 +371,7 @@ def test_a_model_without_a_safety_axis_says_how_to_get_one(tmp_path: Path) -> No
 def test_an_answer_that_outlasts_the_server_ends_with_an_error(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("persona_steering.server.listening.PATIENCE", 0)
     with ThreadPoolExecutor(1) as pool:
-        with running(make_serving(tmp_path), Door.at("127.0.0.1")) as api:
+        with running(make_state(tmp_path), Door.at("127.0.0.1")) as api:
             reply = pool.submit(post, api, stream=True, max_tokens=1900)
             while not api.serving.scheduler.load.tokens:
                 time.sleep(0.01)

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 import httpx2
 import openai
 import pytest
-from tests.server.api import MODEL, Api, make_serving, running
+from tests.server.api import MODEL, Api, make_state, running
 
 from persona_steering.errors import BusyError, UsageError
 from persona_steering.server.errors import without_paths
@@ -21,7 +21,7 @@ BODY = {"model": MODEL, "messages": [{"role": "user", "content": "hello"}], "max
 @pytest.fixture(scope="module")
 def api(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Api]:
     door = Door.at("127.0.0.1", allowed=["models.example.org"], api_key=KEY)
-    with running(make_serving(tmp_path_factory.mktemp("security")), door) as api:
+    with running(make_state(tmp_path_factory.mktemp("security")), door) as api:
         yield api
 
 

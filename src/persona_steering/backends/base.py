@@ -13,13 +13,14 @@ from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from types import TracebackType
-from typing import Annotated, Literal, NamedTuple, Self
+from typing import Annotated, Literal, Self
 
 import numpy as np
 from pydantic import BaseModel, ConfigDict, Field, JsonValue
 
+from persona_steering.backends.tokens import MAX_LOGPROBS, TokenChoice, TokenLogprob, TokenScores
 from persona_steering.config.schema import GenerationConfig
-from persona_steering.errors import CapabilityError, PromptError
+from persona_steering.errors import CapabilityError, PromptError, UsageError
 from persona_steering.interventions import Recipe
 from persona_steering.vectors.vector import ModelIdentity
 
@@ -70,13 +71,19 @@ class Sampling(BaseModel):
 
 @dataclass(frozen=True, slots=True)
 class Request:
-    """One generation. `capture` lists the layers whose mean response activation is wanted."""
+    """One generation. `capture` lists the layers whose mean response activation is wanted.
+
+    `logprobs` asks for the log-probability of every written token and for so many of the likeliest at its place (up
+    to MAX_LOGPROBS): of the steered model's own distribution, before temperature and top-p. A schema counts as a part
+    of the model: what it forbids has no probability.
+    """
 
     messages: tuple[Message, ...]
     recipe: Recipe = field(default_factory=Recipe)
     sampling: Sampling = field(default_factory=Sampling)
     capture: tuple[int, ...] = ()
     schema: dict[str, JsonValue] | None = None
+    logprobs: int | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -113,7 +120,9 @@ class Activations:
 class Completion:
     """The answer to a request. `caps_engaged` counts (layer, token) pairs at which a floor or ceiling acted.
 
-    A remote server tells no token ids, and `prompt_tokens` is 0 where it does not count them.
+    A remote server tells no token ids, and `prompt_tokens` is 0 where it does not count them. `logprobs`, where asked,
+    has an entry for each of `token_ids`, and so has `token_texts` then; behind a stop string they go on after the text
+    has ended.
     """
 
     text: str
@@ -123,26 +132,8 @@ class Completion:
     recipe_hash: str
     activations: Activations | None = None
     caps_engaged: int = 0
-
-
-@dataclass(frozen=True, slots=True)
-class TokenScores:
-    """Log-probabilities (natural log) of a given answer's tokens, float32 `[tokens]`."""
-
-    token_ids: tuple[int, ...]
-    logprobs: np.ndarray
-
-    @property
-    def mean(self) -> float:
-        """Mean log-probability in nats per token."""
-        return float(self.logprobs.mean(dtype=np.float64))
-
-
-class TokenChoice(NamedTuple):
-    """One token that may come next: its text, and its log-probability (natural log)."""
-
-    text: str
-    logprob: float
+    token_texts: tuple[str, ...] = ()
+    logprobs: tuple[TokenLogprob, ...] = ()
 
 
 class Capabilities(BaseModel):
@@ -156,6 +147,7 @@ class Capabilities(BaseModel):
     capture: bool
     score: bool
     schema_constrained: bool
+    logprobs: bool
 
 
 class ModelInfo(BaseModel):
@@ -201,11 +193,19 @@ class Arrival:
 
 @dataclass(frozen=True, slots=True)
 class Piece:
-    """What one token added to an answer: text (perhaps none yet), and at its end the completion."""
+    """What one step added to an answer, and at its end the completion.
+
+    `tokens` are the ids written in this step: normally one, none where the turn ended. Counted over the pieces they
+    number the tokens as `Completion.token_ids` does, and `token_texts` are their texts (see backends.tokens). `text`
+    is what may be shown: it lags behind the tokens where it could yet become a stop string, and leaves that one out.
+    """
 
     key: int
     text: str
     completion: Completion | None = None
+    tokens: tuple[int, ...] = ()
+    token_texts: tuple[str, ...] = ()
+    logprobs: tuple[TokenLogprob, ...] = ()
 
 
 class LiveBatch(ABC):
@@ -338,9 +338,14 @@ class Backend(ABC):
         self.close()
 
     def check(self, request: Request | Text) -> None:
-        """Raises unless this backend and model can honour the recipe, capture and schema of `request`."""
+        """Raises unless this backend and model can honour the recipe of `request`, and what else it asks for."""
+        self._check_recipe(request.recipe)
+        if isinstance(request, Request):
+            self._check_wishes(request)
+
+    def _check_recipe(self, recipe: Recipe) -> None:
         can = self.capabilities
-        for item in request.recipe.interventions:
+        for item in recipe.interventions:
             if item.op not in can.interventions:
                 raise CapabilityError(
                     f"the {self.info.backend} backend cannot {item.op}.",
@@ -352,7 +357,18 @@ class Backend(ABC):
                     hint=f"Available: {', '.join(sorted(can.scopes))}.",
                 )
             item.vector.check_model(self.identity)
-        if isinstance(request, Request) and request.capture and not can.capture:
-            raise CapabilityError(f"the {self.info.backend} backend cannot capture activations.")
-        if isinstance(request, Request) and request.schema is not None and not can.schema_constrained:
-            raise CapabilityError(f"the {self.info.backend} backend cannot hold an answer to a JSON schema.")
+
+    def _check_wishes(self, request: Request) -> None:
+        can, name = self.capabilities, self.info.backend
+        if request.capture and not can.capture:
+            raise CapabilityError(f"the {name} backend cannot capture activations.")
+        if request.schema is not None and not can.schema_constrained:
+            raise CapabilityError(f"the {name} backend cannot hold an answer to a JSON schema.")
+        if request.logprobs is None:
+            return
+        if not can.logprobs:
+            raise CapabilityError(f"the {name} backend does not tell log-probabilities.", hint="Use a local model.")
+        if not 0 <= request.logprobs <= MAX_LOGPROBS:
+            raise UsageError(
+                f"{request.logprobs} alternatives cannot be told at each token.", hint=f"Ask for 0 to {MAX_LOGPROBS}."
+            )

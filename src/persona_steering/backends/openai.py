@@ -22,11 +22,10 @@ from persona_steering.backends.base import (
     Request,
     Sampling,
     Text,
-    TokenChoice,
-    TokenScores,
 )
 from persona_steering.backends.http import HttpClient
 from persona_steering.backends.pool import Pool
+from persona_steering.backends.tokens import TokenChoice, TokenScores
 from persona_steering.errors import (
     CancelledError,
     CapabilityError,
@@ -114,6 +113,7 @@ class OpenAIBackend(Backend):
             capture=False,
             score=False,
             schema_constrained=self._holds_schemas,
+            logprobs=False,
         )
 
     def generate(

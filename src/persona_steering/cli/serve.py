@@ -13,6 +13,7 @@ if TYPE_CHECKING:
     import socket
 
     from persona_steering.server.security import Door
+    from persona_steering.server.state import ServerState
 
 KEY_VARIABLE = "PERSONA_STEER_API_KEY"
 
@@ -65,7 +66,7 @@ def checked_key(given: str | None, *, needed: bool) -> str | None:
 
 
 def run(session: Session, listening: socket.socket, door: Door, *, made: bool) -> None:
-    """Loads the model and serves it until it is stopped."""
+    """Serves until it is stopped; the model is loaded meanwhile. Raises what kept it from being loaded."""
     import contextlib
     import logging
     import signal
@@ -73,21 +74,45 @@ def run(session: Session, listening: socket.socket, door: Door, *, made: bool) -
 
     from persona_steering.cli.render import note
     from persona_steering.server.app import create_app
+    from persona_steering.server.database import Database, database_file
     from persona_steering.server.listening import server_of, url_of
-    from persona_steering.server.serving import Serving
+    from persona_steering.server.slot import ModelSlot
+    from persona_steering.server.state import ServerState
 
     logging.basicConfig(stream=sys.stderr, format="%(asctime)s %(levelname)s %(message)s")
     logging.getLogger("persona_steering").setLevel(logging.WARNING if session.quiet else logging.INFO)
-    serving = Serving(session.model, session.manager, session.config)
-    url, ready = url_of(listening), serving.ready_personas()
-    model = f"{serving.model_id}:{ready[0].name}" if ready else serving.model_id
+    state = ServerState(session.config, Database(database_file(session.config.workspace)), ModelSlot(session.config))
+    server = server_of(create_app(state, door))
+    url = url_of(listening)
+
+    def loaded() -> None:
+        if state.slot.error is not None:
+            server.should_exit = True
+            return
+        note(f"Ready. {state.slot.status.model} at {url}/v1   (Ctrl-C stops it)\n\n{example(state, url, door)}\n")
+
     if made:
         note(f"A key was made for this run:\n\nexport {KEY_VARIABLE}={door.api_key}\n")
-    note(f"{serving.model_id} at {url}/v1   (Ctrl-C stops it)\n\n{curl_line(url, model, door.api_key)}\n")
+    note(f"Loading {session.config.model.name}; the server listens at {url}", quiet=session.quiet)
     signal.signal(signal.SIGTERM, signal.default_int_handler)  # both signals stop it the same way
-    with contextlib.suppress(KeyboardInterrupt):
-        server_of(create_app(serving, door)).run(sockets=[listening])
+    try:
+        state.slot.begin_loading(done=loaded)
+        with contextlib.suppress(KeyboardInterrupt):
+            server.run(sockets=[listening])
+        failed = state.slot.error
+    finally:
+        state.close()
+    if failed is not None:
+        raise failed
     note("Stopped.", quiet=session.quiet)
+
+
+def example(state: ServerState, url: str, door: Door) -> str:
+    """A request to the first persona that is ready, else to the model itself."""
+    serving = state.slot.serving
+    ready = serving.ready_personas()
+    model = f"{serving.model_id}:{ready[0].name}" if ready else serving.model_id
+    return curl_line(url, model, door.api_key)
 
 
 def curl_line(url: str, model: str, key: str | None) -> str:

@@ -25,10 +25,10 @@ from persona_steering.backends.base import (
     Progress,
     ProgressCallback,
     Text,
-    TokenScores,
     conversation,
     no_progress,
 )
+from persona_steering.backends.tokens import TokenScores
 from persona_steering.errors import CancelledError, UsageError
 from persona_steering.personas import Trait
 from persona_steering.scoring.coherence import CoherenceScale, measure_scale

@@ -17,20 +17,23 @@ from persona_steering.server.errors import ApiError, ErrorType, as_api_error, bo
 from persona_steering.server.routes import health, openai
 from persona_steering.server.schemas import OBJECT, TEXT, SteeredVector, SteeringRequest
 from persona_steering.server.security import Door, Guard
-from persona_steering.server.serving import Serving
+from persona_steering.server.state import ServerState
 from persona_steering.vectors.metadata import package_version
 
 _log = logging.getLogger("persona_steering.server")
 
 
-def create_app(serving: Serving, door: Door) -> FastAPI:
-    """The server of one model. It starts `serving` when it starts, and closes it when it stops."""
+ROUTERS = (openai.router, health.router)
+
+
+def create_app(state: ServerState, door: Door) -> FastAPI:
+    """The application. It starts `state` when it starts, and closes it when it stops."""
 
     @asynccontextmanager
     async def lifespan(app: FastAPI) -> AsyncIterator[None]:
-        serving.start()
+        await run_in_threadpool(state.start)
         yield
-        await run_in_threadpool(serving.close)
+        await run_in_threadpool(state.close)
 
     # the pages of documentation would load scripts from elsewhere
     app = FastAPI(
@@ -40,9 +43,9 @@ def create_app(serving: Serving, door: Door) -> FastAPI:
         docs_url=None,
         redoc_url=None,
     )
-    app.state.serving = serving
-    app.include_router(openai.router)
-    app.include_router(health.router)
+    app.state.server = state
+    for router in ROUTERS:
+        app.include_router(router)
     app.add_middleware(Guard, door=door)
     handlers: dict[type[Exception], Callable[[Request, Exception], Response]] = {
         PersonaSteeringError: _on_error,

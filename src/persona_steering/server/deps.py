@@ -8,6 +8,7 @@ from fastapi import Depends, Request
 
 from persona_steering.server.errors import ErrorBody
 from persona_steering.server.serving import Serving
+from persona_steering.server.state import ServerState
 
 ERRORS: dict[int | str, dict[str, object]] = {
     status: {"model": ErrorBody, "description": meaning}
@@ -16,18 +17,28 @@ ERRORS: dict[int | str, dict[str, object]] = {
         401: "the API key is missing or wrong",
         403: "a foreign Host or Origin",
         404: "an unknown model, persona or trait",
+        409: "it does not fit what is there now",
         413: "the body is too large",
         415: "the body is not JSON",
         429: "too many requests wait; see Retry-After",
         500: "the server failed; its log has the reason",
-        503: "the server is shutting down",
+        503: "no model is loaded, it is being loaded, or the server is shutting down; see Retry-After",
+        507: "the disk is full or refuses",
     }.items()
 }
 
 
-def _serving(request: Request) -> Serving:
-    serving: Serving = request.app.state.serving
-    return serving
+def _state(request: Request) -> ServerState:
+    state: ServerState = request.app.state.server
+    return state
+
+
+StateDep = Annotated[ServerState, Depends(_state)]
+
+
+def _serving(state: StateDep) -> Serving:
+    return state.slot.serving
 
 
 ServingDep = Annotated[Serving, Depends(_serving)]
+"""The loaded model. A route with it answers 503 while there is none."""

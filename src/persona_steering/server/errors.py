@@ -13,12 +13,14 @@ from persona_steering.errors import (
     BusyError,
     CancelledError,
     CapabilityError,
+    ConflictError,
     ModelMemoryError,
     ModelMismatchError,
     NotFoundError,
     PersonaSteeringError,
     PromptError,
     RecipeError,
+    StorageError,
     UsageError,
 )
 
@@ -82,11 +84,13 @@ _ANSWERS: tuple[tuple[type[PersonaSteeringError], _Answer], ...] = (
     (NotFoundError, _Answer(404, "not_found_error", "not_found")),
     (PromptError, _Answer(400, "invalid_request_error", "invalid_prompt")),
     (RecipeError, _Answer(400, "invalid_request_error", "invalid_steering")),
+    (ConflictError, _Answer(409, "invalid_request_error", "conflict")),
     (UsageError, _Answer(400, "invalid_request_error", "invalid_value")),
     (ModelMismatchError, _Answer(400, "invalid_request_error", "vector_model_mismatch")),
     (CapabilityError, _Answer(400, "invalid_request_error", "unsupported")),
     (BusyError, _Answer(429, "rate_limit_error", "queue_full")),
     (CancelledError, _Answer(503, "server_error", "shutting_down")),
+    (StorageError, _Answer(507, "server_error", "storage_failed")),
 )
 
 

@@ -20,6 +20,7 @@ from persona_steering.engine.estimate import Speed, estimate, measure_speed
 from persona_steering.errors import (
     BusyError,
     CancelledError,
+    ConflictError,
     ModelMismatchError,
     PersonaSteeringError,
     StorageError,
@@ -139,6 +140,14 @@ class JobRunner:
         self._cancelled.discard(identifier)  # where it ended before it heard of that
         self._news.set()
         return job
+
+    def check_idle(self) -> None:
+        """Raises ConflictError while there are unfinished jobs."""
+        if left := self.store.unfinished():
+            raise ConflictError(
+                f"{len(left)} jobs want the model, such as {left[0].id} ({left[0].type}).",
+                hint="Wait for them, or cancel them.",
+            )
 
     def _type(self, name: str) -> JobType[Any]:
         if name not in self._types:

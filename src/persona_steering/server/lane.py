@@ -18,9 +18,8 @@ from persona_steering.backends.base import (
     ModelInfo,
     Request,
     Text,
-    TokenChoice,
-    TokenScores,
 )
+from persona_steering.backends.tokens import TokenChoice, TokenScores
 from persona_steering.extraction.run import BATCH
 
 Item = TypeVar("Item")

@@ -64,7 +64,7 @@ def server_of(app: FastAPI) -> uvicorn.Server:
     class Server(uvicorn.Server):
         async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
             loop = asyncio.get_running_loop()
-            ending = loop.call_later(PATIENCE, loop.run_in_executor, None, app.state.serving.close)
+            ending = loop.call_later(PATIENCE, loop.run_in_executor, None, app.state.server.end_answers)
             try:
                 await super().shutdown(sockets)
             finally:

@@ -19,9 +19,8 @@ from persona_steering.backends.base import (
     ModelInfo,
     Request,
     Text,
-    TokenChoice,
-    TokenScores,
 )
+from persona_steering.backends.tokens import TokenChoice, TokenScores
 from persona_steering.backends.transformers.batching import CPU_TOKENS, auto_batch_size, memory_error, run_in_batches
 from persona_steering.backends.transformers.decoding import DecodingBatch
 from persona_steering.backends.transformers.forcing import (
@@ -35,7 +34,7 @@ from persona_steering.backends.transformers.forward import Runner
 from persona_steering.backends.transformers.live import RollingBatch
 from persona_steering.backends.transformers.loading import LoadedModel
 from persona_steering.backends.transformers.schema import SchemaCompiler
-from persona_steering.backends.transformers.text import TextStream
+from persona_steering.backends.transformers.streaming import AnswerStream
 from persona_steering.errors import ModelError, RecipeError, UsageError
 from persona_steering.interventions import INTERVENTIONS
 
@@ -85,6 +84,7 @@ class TransformersBackend(Backend):
             capture=True,
             score=True,
             schema_constrained=True,
+            logprobs=True,
         )
 
     def generate(
@@ -113,14 +113,14 @@ class TransformersBackend(Backend):
 
     def stream(self, request: Request, *, cancelled: Callable[[], bool] | None = None) -> Iterator[str | Completion]:
         batch = DecodingBatch(self._runner, [self._job(0, request)], self._schemas)
-        return self._pieces(batch, request, cancelled)
+        return self._pieces(batch, cancelled)
 
     def live(self) -> LiveBatch:
         def open_batch(indexed: Sequence[tuple[int, Request]]) -> DecodingBatch:
             jobs = [self._job(key, request) for key, request in indexed]
             return DecodingBatch(self._runner, jobs, self._schemas, linger=False)
 
-        return RollingBatch(open_batch)
+        return RollingBatch(open_batch, self.loaded.encoder)
 
     def capture(
         self, texts: Sequence[Text], *, layers: Sequence[int] | None = None, ends: bool = False
@@ -213,19 +213,17 @@ class TransformersBackend(Backend):
     def _size(self, tokens_per_row: int) -> int:
         return self._batch_size or auto_batch_size(self.loaded, tokens_per_row)
 
-    def _pieces(
-        self, batch: DecodingBatch, request: Request, cancelled: Callable[[], bool] | None
-    ) -> Iterator[str | Completion]:
+    def _pieces(self, batch: DecodingBatch, cancelled: Callable[[], bool] | None) -> Iterator[str | Completion]:
         (row,) = batch.rows
-        text = TextStream(batch.decode, request.sampling.stop)
+        answer = AnswerStream(row, self.loaded.encoder)
         with memory_error("a single row"):
             for _ in batch.steps(cancelled):
                 if row.finish is not None:
                     break
-                if piece := text.feed(row.written):
-                    yield piece
+                if text := answer.piece(row).text:
+                    yield text
         completion = batch.done[0]
-        if rest := text.rest(completion.text):
+        if rest := answer.end(completion).text:
             yield rest
         yield completion
 

@@ -17,9 +17,11 @@ from persona_steering.backends.base import Activations, Completion, FinishReason
 from persona_steering.backends.transformers.caches import can_join, join_caches
 from persona_steering.backends.transformers.forward import Runner, pad_left
 from persona_steering.backends.transformers.hooks import Plan, Pool, make_plan
+from persona_steering.backends.transformers.logprobs import Chance, chances, told
 from persona_steering.backends.transformers.prompts import ThinkingTracker
 from persona_steering.backends.transformers.sampling import Sampler
 from persona_steering.backends.transformers.schema import HeldRows, SchemaCompiler
+from persona_steering.backends.transformers.text import token_texts
 from persona_steering.interventions import Recipe
 
 
@@ -32,6 +34,7 @@ class Row:
     prompt: list[int]
     thoughts: ThinkingTracker
     written: list[int] = field(default_factory=list)
+    chances: list[Chance] = field(default_factory=list)  # of each written token, where asked
     captured: int = 0
     finish: FinishReason | None = None
 
@@ -86,11 +89,11 @@ class DecodingBatch:
 
     def advance(self, cancelled: Callable[[], bool] | None = None) -> list[Row]:
         """Writes one token per live row and returns the rows that were live. Finished ones are in `done` in the end."""
-        tokens = self._choose(self._logits)
+        tokens, found = self._choose(self._logits)
         live = [row for row in self.rows if row.finish is None]
         for i, (row, token) in enumerate(zip(self.rows, tokens, strict=True)):
             if row.finish is None:
-                self._write(row, token, complete=self._held.feed(i, token))
+                self._write(row, token, found.get(i), complete=self._held.feed(i, token))
                 if row.finish is not None:
                     self._held.release(i)
         self._cancel(cancelled)
@@ -133,10 +136,6 @@ class DecodingBatch:
             if row.index == index and row.finish is None:
                 row.finish = "cancelled"
                 self._held.release(i)
-
-    def decode(self, tokens: Sequence[int]) -> str:
-        """The text of an answer's tokens."""
-        return self._loaded.encoder.decode(list(tokens))
 
     def _make_plan(self, engaged: torch.Tensor | None = None) -> Plan:
         plan = make_plan(
@@ -217,20 +216,25 @@ class DecodingBatch:
         )
         return logits[:, -1]
 
-    def _choose(self, logits: torch.Tensor) -> list[int]:
-        """The next token of every row, of those that its schema allows where it has one."""
+    def _choose(self, logits: torch.Tensor) -> tuple[list[int], dict[int, Chance]]:
+        """The next token of every row, of those that its schema allows where it has one; and by row its chances."""
         steps = [min(len(row.written), row.request.sampling.max_new_tokens - 1) for row in self.rows]
         if self._held:
             logits = self._held.allow(logits)
-            return self._held.settle(self._sampler(logits, steps), logits).tolist()
-        return self._sampler(logits, steps).tolist()
+            tokens = self._held.settle(self._sampler(logits, steps), logits)
+        else:
+            tokens = self._sampler(logits, steps)
+        found = chances(logits, tokens, [row.request.logprobs for row in self.rows])
+        return tokens.tolist(), found
 
-    def _write(self, row: Row, token: int, *, complete: bool) -> None:
+    def _write(self, row: Row, token: int, chance: Chance | None, *, complete: bool) -> None:
         """Takes a row's next token. `complete`: its schema lets nothing follow."""
         if token in self._loaded.stop_ids:
             row.finish = "stop"
             return
         row.written.append(token)
+        if chance is not None:
+            row.chances.append(chance)
         sampling = row.request.sampling
         if complete or (sampling.stop and self._stop_position(row) is not None):
             row.finish = "stop"
@@ -269,10 +273,11 @@ class DecodingBatch:
             else (np.empty(0), np.empty(0))
         )
         for i in finished:
-            row = self.rows[i]
-            text = self._loaded.encoder.decode(row.written)
+            row, encoder = self.rows[i], self._loaded.encoder
+            text = encoder.decode(row.written)
             if row.request.sampling.stop and (cut := self._stop_position(row)) is not None:
                 text = text[:cut]
+            texts = token_texts(encoder.decode, row.written) if row.request.logprobs is not None else []
             self.done[row.index] = Completion(
                 text=text,
                 token_ids=tuple(row.written),
@@ -281,6 +286,8 @@ class DecodingBatch:
                 recipe_hash=row.request.recipe.hash,
                 activations=self._activations(i, row, sums, norms),
                 caps_engaged=engaged[i],
+                token_texts=tuple(texts),
+                logprobs=told(row.written, texts, row.chances, encoder.spell) if row.chances else (),
             )
 
     def _activations(self, i: int, row: Row, sums: np.ndarray, norms: np.ndarray) -> Activations | None:

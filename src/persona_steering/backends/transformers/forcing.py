@@ -13,7 +13,8 @@ from typing import Any, NamedTuple
 import numpy as np
 import torch
 
-from persona_steering.backends.base import Activations, Text, TokenChoice, TokenScores
+from persona_steering.backends.base import Activations, Text
+from persona_steering.backends.tokens import TokenChoice, TokenScores
 from persona_steering.backends.transformers.forward import Runner, pad_left
 from persona_steering.backends.transformers.hooks import Plan, Pool, make_plan
 from persona_steering.backends.transformers.loading import LoadedModel
@@ -110,7 +111,7 @@ def next_token_batch(runner: Runner, items: Sequence[EncodedText], top: int) -> 
         rows = torch.log_softmax(logits[torch.arange(len(items), device=logits.device), last].float(), -1)
         best, ids = rows.topk(min(top, rows.shape[-1]))
     return [
-        tuple(TokenChoice(loaded.encoder.decode([token]), value) for token, value in zip(*row, strict=True))
+        tuple(TokenChoice(loaded.encoder.spell(token), value, token) for token, value in zip(*row, strict=True))
         for row in zip(ids.tolist(), best.tolist(), strict=True)
     ]
 

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 
-from persona_steering.backends.base import Arrival, Completion, LiveBatch, Piece, Request
+from persona_steering.backends.base import Arrival, LiveBatch, Piece, Request
 from persona_steering.backends.transformers.batching import memory_error
 from persona_steering.backends.transformers.decoding import DecodingBatch
-from persona_steering.backends.transformers.text import TextStream
+from persona_steering.backends.transformers.prompts import PromptEncoder
+from persona_steering.backends.transformers.streaming import AnswerStream
 from persona_steering.errors import NotFoundError
 from persona_steering.interventions import Recipe
 
@@ -21,10 +22,10 @@ class RollingBatch(LiveBatch):
     keys and values) write in several batches that take turns.
     """
 
-    def __init__(self, open_batch: Open) -> None:
-        self._open = open_batch
+    def __init__(self, open_batch: Open, encoder: PromptEncoder) -> None:
+        self._open, self._encoder = open_batch, encoder
         self._batches: list[DecodingBatch] = []
-        self._texts: dict[int, TextStream] = {}
+        self._answers: dict[int, AnswerStream] = {}
 
     def __len__(self) -> int:
         return sum(len(batch.rows) for batch in self._batches)
@@ -33,7 +34,7 @@ class RollingBatch(LiveBatch):
         batch = self._open([(arrival.key, arrival.request) for arrival in arrivals])
         with memory_error(f"{len(arrivals)} new requests beside {len(self)}"):
             batch.start()
-        self._texts |= {row.index: TextStream(batch.decode, row.request.sampling.stop) for row in batch.rows}
+        self._answers |= {row.index: AnswerStream(row, self._encoder) for row in batch.rows}
         if self._batches and batch.can_join and self._batches[0].can_join:
             self._batches[0].join(batch)
         else:
@@ -44,8 +45,8 @@ class RollingBatch(LiveBatch):
         for batch in self._batches:
             with memory_error(f"{len(self)} answers at once"):
                 writing = [row for row in batch.advance() if row.finish is None]
-            pieces += [Piece(row.index, self._texts[row.index].feed(row.written)) for row in writing]
-            pieces += [self._last(completion, key) for key, completion in batch.done.items()]
+            pieces += [self._answers[row.index].piece(row) for row in writing]
+            pieces += [self._answers.pop(key).end(completion) for key, completion in batch.done.items()]
             batch.done.clear()
         self._batches = [batch for batch in self._batches if batch.rows]
         return pieces
@@ -55,9 +56,6 @@ class RollingBatch(LiveBatch):
 
     def stop(self, key: int) -> None:
         self._holder(key).stop(key)
-
-    def _last(self, completion: Completion, key: int) -> Piece:
-        return Piece(key, self._texts.pop(key).rest(completion.text), completion)
 
     def _holder(self, key: int) -> DecodingBatch:
         for batch in self._batches:

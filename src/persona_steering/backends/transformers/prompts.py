@@ -28,6 +28,7 @@ class PromptEncoder:
         self.has_template = bool(getattr(tokenizer, "chat_template", None))
         self._has_system_role = self.has_template and self._probe_system_role()
         self.thinking_marks = self._find_thinking_marks()
+        self._spelled: dict[int, str] = {}
 
     def encode(self, messages: Sequence[Message], *, room: int = 1) -> list[int]:
         """Token ids up to where the answer begins. Raises PromptError when fewer than `room` tokens remain."""
@@ -55,6 +56,15 @@ class PromptEncoder:
         """The text of generated tokens, without special tokens."""
         text: str = self.tokenizer.decode(list(ids), skip_special_tokens=True, clean_up_tokenization_spaces=False)
         return text
+
+    def spell(self, token: int) -> str:
+        """The text of a single token inside an answer; a special token is written out."""
+        if token not in self._spelled:
+            # Alone, a token may lose the space before it.
+            before: list[int] = self.tokenizer("a", add_special_tokens=False)["input_ids"]
+            text = self.decode([*before, token])[len(self.decode(before)) :]
+            self._spelled[token] = text or str(self.tokenizer.convert_ids_to_tokens(token) or "")
+        return self._spelled[token]
 
     def render(self, messages: Sequence[Message]) -> str:
         """The prompt as text."""

@@ -14,7 +14,8 @@ from collections.abc import Callable, Mapping, Sequence
 import numpy as np
 from pydantic import JsonValue
 
-from persona_steering.backends.base import Backend, Message, Text, TokenChoice
+from persona_steering.backends.base import Backend, Message, Text
+from persona_steering.backends.tokens import TokenChoice
 from persona_steering.errors import CancelledError, PromptError
 from persona_steering.scoring.judges.base import Judge, JudgeItem, Judgement, OnDone
 from persona_steering.scoring.judges.expectation import MIN_MASS, REFUSAL, judgement, parse_number, tally

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from fastapi import APIRouter
 
-from persona_steering.server.deps import ServingDep
+from persona_steering.server.deps import ERRORS, ServingDep
 from persona_steering.server.errors import ApiError
 
-router = APIRouter(tags=["health"])
+router = APIRouter(tags=["health"], responses={503: ERRORS[503]})
 
 
 @router.get("/healthz", operation_id="getHealth")

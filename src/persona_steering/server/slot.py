@@ -1,0 +1,230 @@
+"""The place for the one model that is loaded: empty, loading, or ready with the thread that writes its answers."""
+
+from __future__ import annotations
+
+import logging
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import Literal
+
+from pydantic import Field
+
+from persona_steering.backends.base import Backend
+from persona_steering.backends.wrapper import ModelWrapper
+from persona_steering.config import Config
+from persona_steering.errors import BusyError, ConflictError, PersonaSteeringError
+from persona_steering.personas.manager import PersonaManager
+from persona_steering.server.errors import ApiError, as_api_error
+from persona_steering.server.scheduler import ROWS, WAITING
+from persona_steering.server.serving import DEADLINE, Serving, public_id
+from persona_steering.vectors.values import Closed
+
+CLOSING = 1.0  # seconds that a change has to end by itself when the server stops
+SlotState = Literal["empty", "loading", "ready", "unloading"]
+_log = logging.getLogger(__name__)
+
+
+class ModelChoice(Closed):
+    """Which model, and how it is loaded."""
+
+    name: str = Field(min_length=1, max_length=512, description="embedded, hf:OWNER/NAME or a folder")
+    quantization: Literal["4bit", "8bit"] | None = None
+    revision: str | None = Field(default=None, max_length=256)
+
+
+class SlotStatus(Closed):
+    """What the slot holds. `error` says why the last load failed; it is None again once another is begun."""
+
+    state: SlotState
+    model: str | None = Field(description="the public id of what is there or on its way")
+    error: str | None = None
+
+
+class ModelSlot:
+    """Holds one model at a time. Any thread may ask it; loading goes on in a thread of its own."""
+
+    def __init__(self, config: Config, *, rows: int = ROWS, waiting: int = WAITING, deadline: float = DEADLINE) -> None:
+        self._config = config
+        self._rows, self._waiting, self._deadline = rows, waiting, deadline
+        self._state: SlotState = "empty"
+        self._wanted: str | None = None
+        self._error: PersonaSteeringError | None = None
+        self._model: ModelWrapper | None = None
+        self._serving: Serving | None = None
+        self._changed = threading.Condition()
+        self._changing = threading.Lock()  # held from the beginning of a change to its end
+        self._listeners: list[Callable[[SlotStatus], None]] = []
+
+    def listen(self, listener: Callable[[SlotStatus], None]) -> None:
+        """Has `listener` told of every change of state, in the thread that changes it."""
+        self._listeners.append(listener)
+
+    @property
+    def status(self) -> SlotStatus:
+        """A snapshot."""
+        with self._changed:
+            error = None if self._error is None else str(as_api_error(self._error))
+            return SlotStatus(state=self._state, model=self._wanted, error=error)
+
+    @property
+    def error(self) -> PersonaSteeringError | None:
+        """Why the last load failed, with all that it says of the machine."""
+        return self._error
+
+    @property
+    def serving(self) -> Serving:
+        """The model's answers. Raises ApiError 503 where there is no model (yet)."""
+        with self._changed:
+            if self._state == "ready" and self._serving is not None:
+                return self._serving
+            raise _absent(self._state, self._wanted)
+
+    def open_backend(self) -> Backend:
+        """The loaded model, for jobs. Raises BusyError that says why there is none."""
+        with self._changed:
+            if self._state == "ready" and self._model is not None:
+                return self._model.backend
+            raise _not_there(self._state, self._wanted)
+
+    @contextmanager
+    def turn(self) -> Iterator[None]:
+        """The lane of the jobs: see `Scheduler.turn`. Raises BusyError where there is no model."""
+        with self._changed:
+            serving = self._serving
+            if self._state != "ready" or serving is None:
+                raise _not_there(self._state, self._wanted)
+        with serving.scheduler.turn():
+            yield
+
+    def load(self, choice: ModelChoice | None = None) -> None:
+        """Loads a model in the place of the one that is there, whose answers end; None: the configured one.
+
+        Returns when it is ready. Raises ConflictError while another change is under way, and what loading raises.
+        """
+        with self._one_change():
+            self._exchange(choice)
+
+    def begin_loading(self, choice: ModelChoice | None = None, *, done: Callable[[], None] | None = None) -> None:
+        """As `load`, in a thread of its own; `done` is called in its end. What goes wrong is in `status`."""
+        self._take_change()
+        self._set("loading", wanted=self._name_of(choice))
+
+        def work() -> None:
+            try:
+                self._exchange(choice)
+            except PersonaSteeringError as error:
+                _log.error("the model was not loaded: %s", error)
+            finally:
+                self._changing.release()
+                if done is not None:
+                    done()
+
+        threading.Thread(target=work, name="loading", daemon=True).start()
+
+    def unload(self) -> None:
+        """Ends all answers and frees the model. Harmless where there is none. Raises ConflictError as `load`."""
+        with self._one_change():
+            self._empty()
+            self._set("empty", wanted=None)
+
+    def put(self, model: ModelWrapper, manager: PersonaManager) -> Serving:
+        """Takes a model that is loaded already."""
+        serving = Serving(model, manager, model.config, rows=self._rows, waiting=self._waiting, deadline=self._deadline)
+        serving.start()
+        with self._changed:
+            self._model, self._serving, self._error = model, serving, None
+        self._set("ready", wanted=serving.model_id)
+        return serving
+
+    def end_answers(self) -> None:
+        """Ends every answer, and takes no new ones of this model."""
+        with self._changed:
+            serving = self._serving
+        if serving is not None:
+            serving.close()
+
+    def close(self) -> None:
+        """Ends all answers and frees the model. A load that is under way is left to end with the process."""
+        if self._changing.acquire(timeout=CLOSING):
+            self._empty()
+            self._set("empty", wanted=None)
+            self._changing.release()
+
+    def _exchange(self, choice: ModelChoice | None) -> None:
+        name = self._name_of(choice)
+        try:
+            self._set("loading", wanted=name)
+            self._empty()
+            config = _chosen(self._config, choice)
+            model = ModelWrapper(config)
+            self.put(
+                model, PersonaManager(config, model=model.identity)
+            )  # a remote model has no identity, and is refused
+        except PersonaSteeringError as error:
+            with self._changed:
+                self._error = error
+            self._set("empty", wanted=name)
+            raise
+
+    def _empty(self) -> None:
+        with self._changed:
+            model, serving = self._model, self._serving
+            self._model = self._serving = None
+            if self._state == "ready":
+                self._state = "unloading"
+        if serving is not None:
+            serving.close()
+        if model is not None:
+            model.close()
+
+    def _set(self, state: SlotState, *, wanted: str | None) -> None:
+        with self._changed:
+            self._state, self._wanted = state, wanted
+            if state == "loading":
+                self._error = None
+            self._changed.notify_all()
+        status = self.status
+        for listener in self._listeners:
+            listener(status)
+
+    def _name_of(self, choice: ModelChoice | None) -> str:
+        return public_id(self._config.model.name if choice is None else choice.name)
+
+    def _take_change(self) -> None:
+        if not self._changing.acquire(blocking=False):
+            raise ConflictError("a model is being loaded or unloaded.", hint="Wait until that is done.")
+
+    @contextmanager
+    def _one_change(self) -> Iterator[None]:
+        self._take_change()
+        try:
+            yield
+        finally:
+            self._changing.release()
+
+
+def _chosen(config: Config, choice: ModelChoice | None) -> Config:
+    if choice is None:
+        return config
+    changes = {"name": choice.name, "quantization": choice.quantization, "revision": choice.revision}
+    return config.model_copy(update={"model": config.model.model_copy(update=changes)})
+
+
+def _why(state: SlotState, wanted: str | None) -> tuple[str, str]:
+    """Why there is no model, and what to do."""
+    if state == "loading":
+        return f"the model {wanted!r} is being loaded.", "Try again in a moment."
+    return "no model is loaded.", "Load one: POST /api/v1/models/load"
+
+
+def _not_there(state: SlotState, wanted: str | None) -> BusyError:
+    message, hint = _why(state, wanted)
+    return BusyError(message, hint=hint)
+
+
+def _absent(state: SlotState, wanted: str | None) -> ApiError:
+    message, hint = _why(state, wanted)
+    if state == "loading":
+        return ApiError(503, "server_error", "model_loading", message, hint=hint, headers={"retry-after": "2"})
+    return ApiError(503, "server_error", "no_model", message, hint=hint, headers={"x-should-retry": "false"})

@@ -1,0 +1,69 @@
+"""All that a running server has: settings, database, the model's slot, and the runner of jobs."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+
+from persona_steering.config import Config
+from persona_steering.personas.manager import PersonaManager
+from persona_steering.server.database import Database
+from persona_steering.server.jobs import JobRunner
+from persona_steering.server.slot import ModelChoice, ModelSlot, SlotStatus
+from persona_steering.server.stores.conversations import ConversationStore
+from persona_steering.server.stores.jobs import JobStore
+from persona_steering.server.stores.presets import PresetStore
+from persona_steering.server.stores.runs import RunStore
+from persona_steering.server.use_cases import JOBS
+
+
+class ServerState:
+    """Made before the server listens; `start` and `close` are the server's own."""
+
+    def __init__(self, config: Config, database: Database, slot: ModelSlot) -> None:
+        self.config, self.database, self.slot = config, database, slot
+        self.started = time.time()
+        self.conversations = ConversationStore(database)
+        self.presets = PresetStore(database)
+        self.runs = RunStore(database)
+        self.jobs = JobRunner(
+            JobStore(database), self.runs, JOBS, config=config, open_backend=slot.open_backend, lane=slot
+        )
+        self._working = False
+        slot.listen(self._on_model)
+
+    def start(self) -> None:
+        """Marks what an earlier server left unfinished. Jobs begin once there is a model."""
+        self.conversations.interrupt_writing()
+        self._on_model(self.slot.status)
+
+    def end_answers(self) -> None:
+        """Ends every answer, and takes no new ones."""
+        self.slot.end_answers()
+
+    def close(self) -> None:
+        """Ends all answers, interrupts the running job, frees the model, and lets go of the workspace."""
+        self.end_answers()
+        self.jobs.close()
+        self.slot.close()
+        self.database.close()
+
+    def load_model(self, choice: ModelChoice, *, done: Callable[[], None] | None = None) -> None:
+        """Begins to load a model in the place of the one that is there. Raises ConflictError while a job wants that."""
+        self.jobs.check_idle()
+        self.slot.begin_loading(choice, done=done)
+
+    def unload_model(self) -> None:
+        """Frees the model. Raises ConflictError while a job wants it."""
+        self.jobs.check_idle()
+        self.slot.unload()
+
+    def manager(self) -> PersonaManager:
+        """The stored vectors: of the loaded model, or of all where none is loaded. For one request."""
+        bound = self.slot.status.state == "ready"
+        return PersonaManager(self.config, model=self.slot.open_backend().identity if bound else None)
+
+    def _on_model(self, status: SlotStatus) -> None:
+        if status.state == "ready" and not self._working:
+            self._working = True
+            self.jobs.start()
