@@ -55,7 +55,7 @@ class Api:
 
 
 def make_state(root: Path) -> ServerState:
-    """A tiny model in a workspace with sage and pirate (ready), raw (not calibrated), the trait calm, the safety axis."""
+    """A tiny model in a workspace with sage and pirate (ready), raw (not calibrated), the trait calm, a safety axis."""
     folder = save_tiny("llama", root / MODEL, tokenizer=make_tokenizer(byte_level=True), max_position_embeddings=2048)
     config = get_config(
         overrides={
