@@ -5,149 +5,33 @@ from __future__ import annotations
 import hashlib
 import json
 from abc import abstractmethod
-from typing import Annotated, Any, Literal, TypeVar
+from typing import Any, TypeVar
 
-from pydantic import AfterValidator, Field, JsonValue, ValidationError, model_validator
+from pydantic import JsonValue, ValidationError
 
-from persona_steering.authoring.characters import describe
 from persona_steering.engine.comparing import compare_stored, write_comparison
-from persona_steering.engine.create import EFFORTS, Creator, Effort
+from persona_steering.engine.create import Creator
 from persona_steering.engine.estimate import Work, baseline_work, creation_work, safety_work
-from persona_steering.engine.measuring import (
-    CardMeasurement,
-    LayersMeasurement,
-    Measurement,
-    Scale,
-    SweepMeasurement,
-    Unit,
-)
+from persona_steering.engine.measuring import CardMeasurement, LayersMeasurement, Measurement, SweepMeasurement
 from persona_steering.engine.writing import open_writer
 from persona_steering.errors import UsageError
-from persona_steering.evaluation.sweep import MAX_POINTS
 from persona_steering.extraction.axes import MIN_PERSONAS
-from persona_steering.interventions.recipe import MAX_STRENGTH
 from persona_steering.personas import Persona, Trait, find_trait, load_archetype, trait_from_word
+from persona_steering.server.job_params import (
+    AxesParams,
+    CardParams,
+    EffortParams,
+    LayersParams,
+    MeasureParams,
+    PersonaParams,
+    SimilarityParams,
+    SweepParams,
+    TraitParams,
+)
 from persona_steering.server.job_types import Artefact, Bench, JobControl, JobType, Outcome
 from persona_steering.server.stores.job_models import Subject
-from persona_steering.vectors import SteeringVector, check_name
+from persona_steering.vectors import SteeringVector
 from persona_steering.vectors.card import active_calibration
-from persona_steering.vectors.values import Closed, Layer
-
-Name = Annotated[str, AfterValidator(check_name)]
-Strength = Annotated[float, Field(ge=-MAX_STRENGTH, le=MAX_STRENGTH)]
-MAX_WRITTEN = 20  # system prompts of one persona
-
-
-class EffortParams(Closed):
-    """How much is measured."""
-
-    effort: Literal["quick", "standard", "thorough"] = "standard"
-    questions: int | None = Field(default=None, ge=1, le=10_000, description="None: as many as the effort says")
-
-    def to_effort(self) -> Effort:
-        """The engine's own."""
-        chosen = EFFORTS[self.effort]
-        return chosen if self.questions is None else chosen.model_copy(update={"questions": self.questions})
-
-
-class PersonaParams(EffortParams):
-    """A persona: one of an archetype, its system prompts, or a description from which a model writes them."""
-
-    name: Name
-    archetype: str | None = None
-    system_prompts: tuple[str, ...] | None = Field(default=None, min_length=1, max_length=MAX_WRITTEN)
-    description: str | None = None
-    prompts: int = Field(default=5, ge=1, le=MAX_WRITTEN, description="how many are written for a description")
-
-    @model_validator(mode="after")
-    def _one_source(self) -> PersonaParams:
-        sources = {"archetype": self.archetype, "system_prompts": self.system_prompts}
-        given = [key for key, value in sources.items() if value is not None]
-        if len(given) > 1 or not (given or self.description is not None):
-            raise ValueError("one of archetype, system_prompts and description is needed")
-        if self.description is not None and self.archetype is None:
-            describe(self.description)
-        return self
-
-
-class TraitParams(EffortParams):
-    """A trait: an adjective, and its opposite where there is a good word for it."""
-
-    word: str
-    opposite: str | None = None
-    name: Name | None = Field(default=None, description="None: the word itself")
-
-
-class AxesParams(EffortParams):
-    """The directions of the model itself."""
-
-    which: Literal["both", "assistant", "safety"] = "both"
-
-
-class MeasureParams(Closed):
-    """A stored vector, and how much is asked."""
-
-    name: Name
-    questions: int = Field(default=20, ge=2)
-    max_new_tokens: int = Field(default=32, ge=1, le=1024)
-    seed: int = Field(default=0, ge=0, lt=2**63)
-
-    def scale(self) -> Scale:
-        """The engine's own."""
-        return Scale(self.questions, self.max_new_tokens, self.seed)
-
-
-class UnitParams(MeasureParams):
-    """What strength 1.0 is; the calibration's dose unless this says otherwise."""
-
-    layers: tuple[Layer, ...] | None = Field(default=None, min_length=1)
-    dose: float | None = None
-    coefficient: float | None = None
-    safe: bool | None = None
-
-    def unit(self) -> Unit:
-        """The engine's own. Raises UsageError for what does not go together."""
-        return Unit(self.layers, self.dose, self.coefficient, self.safe)
-
-
-class SweepParams(UnitParams):
-    """Strengths, ascending."""
-
-    strengths: tuple[Strength, ...] = Field(
-        default=(-1.0, -0.5, 0.0, 0.25, 0.5, 0.75, 1.0, 1.25, 1.5), min_length=2, max_length=MAX_POINTS
-    )
-    controls: int = Field(default=2, ge=1, le=100, description="random directions of the same norm")
-
-    @model_validator(mode="after")
-    def _ascending(self) -> SweepParams:
-        if list(self.strengths) != sorted(set(self.strengths)):
-            raise ValueError("the strengths do not ascend")
-        return self
-
-
-class LayersParams(MeasureParams):
-    """Layers, each steered alone."""
-
-    questions: int = Field(default=8, ge=2)
-    layers: tuple[Layer, ...] | None = Field(default=None, min_length=1, description="None: all of them")
-    dose: float | None = Field(default=None, gt=0, description="None: the calibrated one")
-    held_out: int = Field(default=20, ge=2)
-
-
-class CardParams(UnitParams):
-    """All evidence of a vector."""
-
-    held_out: int = Field(default=20, ge=2)
-    controls: int = Field(default=20, ge=2, le=200)
-    shuffles: int = Field(default=20, ge=2, le=1000)
-
-
-class SimilarityParams(Closed):
-    """Stored vectors to compare; without names, all of the model's."""
-
-    names: tuple[Name, ...] = ()
-    layers: tuple[Layer, ...] | None = Field(default=None, min_length=1)
-
 
 Made = TypeVar("Made", PersonaParams, TraitParams)
 Measured = TypeVar("Measured", bound=MeasureParams)
