@@ -15,14 +15,19 @@ MAX_LOGPROBS = 20  # alternatives that a request may ask for at each token
 
 
 class TokenChoice(NamedTuple):
-    """One token that may come next: its text, and its log-probability (natural log).
-
-    A special token is written out here. A remote server tells no `id`.
-    """
+    """One token that may come next: its text, and its log-probability (natural log)."""
 
     text: str
     logprob: float
-    id: int | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Alternative:
+    """A token that could have been written, as it reads by itself inside an answer; a special token is written out."""
+
+    id: int
+    text: str
+    logprob: float
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,7 +37,7 @@ class TokenLogprob:
     id: int
     text: str
     logprob: float
-    top: tuple[TokenChoice, ...] = ()
+    top: tuple[Alternative, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)

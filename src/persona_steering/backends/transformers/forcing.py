@@ -111,7 +111,7 @@ def next_token_batch(runner: Runner, items: Sequence[EncodedText], top: int) -> 
         rows = torch.log_softmax(logits[torch.arange(len(items), device=logits.device), last].float(), -1)
         best, ids = rows.topk(min(top, rows.shape[-1]))
     return [
-        tuple(TokenChoice(loaded.encoder.spell(token), value, token) for token, value in zip(*row, strict=True))
+        tuple(TokenChoice(loaded.encoder.decode([token]), value) for token, value in zip(*row, strict=True))
         for row in zip(ids.tolist(), best.tolist(), strict=True)
     ]
 

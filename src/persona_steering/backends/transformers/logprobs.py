@@ -7,7 +7,7 @@ from typing import NamedTuple
 
 import torch
 
-from persona_steering.backends.tokens import TokenChoice, TokenLogprob
+from persona_steering.backends.tokens import Alternative, TokenLogprob
 
 
 class Chance(NamedTuple):
@@ -47,6 +47,6 @@ def told(
 ) -> tuple[TokenLogprob, ...]:
     """Tokens with their texts and chances; `spell` writes out a single token."""
     return tuple(
-        TokenLogprob(token, text, chance.logprob, tuple(TokenChoice(spell(i), value, i) for i, value in chance.top))
+        TokenLogprob(token, text, chance.logprob, tuple(Alternative(i, spell(i), value) for i, value in chance.top))
         for token, text, chance in zip(ids, texts, found, strict=True)
     )
