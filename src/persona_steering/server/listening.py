@@ -8,6 +8,7 @@ import socket
 from typing import TYPE_CHECKING
 
 from persona_steering.errors import BusyError, UsageError
+from persona_steering.server.limits import LIMITS
 
 if TYPE_CHECKING:
     import uvicorn
@@ -75,7 +76,8 @@ def server_of(app: FastAPI) -> uvicorn.Server:
             app,
             log_config=None,
             access_log=False,
-            ws="none",
+            ws="websockets-sansio",
+            ws_max_size=LIMITS.frame_bytes,
             server_header=False,
             timeout_graceful_shutdown=PATIENCE + FAREWELL,
         )
