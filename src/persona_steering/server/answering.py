@@ -6,7 +6,7 @@ import asyncio
 import contextlib
 from collections.abc import Callable, Sequence
 
-from persona_steering.backends.base import Completion, Request
+from persona_steering.backends.base import Completion, Piece, Request
 from persona_steering.errors import PersonaSteeringError
 from persona_steering.server.scheduler import Item, Ticket
 from persona_steering.server.serving import Serving
@@ -54,7 +54,7 @@ class Answers:
     def is_done(self) -> bool:
         return self._unfinished == 0
 
-    async def next(self, timeout: float | None = None) -> tuple[int, str | Completion] | None:
+    async def next(self, timeout: float | None = None) -> tuple[int, Piece | Completion] | None:
         """What comes next of any answer; None when nothing came within `timeout` seconds. Raises its error."""
         if self._ahead is None and not await self.arrived(timeout):
             return None

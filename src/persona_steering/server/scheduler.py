@@ -21,7 +21,7 @@ from persona_steering.backends.base import Arrival, Backend, Completion, LiveBat
 from persona_steering.errors import BusyError, CancelledError, ModelError, NotFoundError, PersonaSteeringError
 from persona_steering.interventions import Recipe
 
-Item = str | Completion | PersonaSteeringError
+Item = Piece | Completion | PersonaSteeringError
 ROWS = 32
 WAITING = 16
 PATIENCE = 5.0  # seconds that a job's batch waits for chats to end before it goes on beside them
@@ -55,9 +55,11 @@ class Ticket:
             item = self._items.get()
             if isinstance(item, PersonaSteeringError):
                 raise item
-            yield item
             if isinstance(item, Completion):
+                yield item
                 return
+            if item.text:
+                yield item.text
 
     def cancel(self) -> None:
         """Ends the answer at the next token. Harmless once it has ended."""
@@ -215,8 +217,7 @@ class Scheduler:
         for piece in pieces:
             ticket = self._writing[piece.key]
             self._tokens += 1
-            if piece.text:
-                ticket.give(piece.text)
+            ticket.give(piece)
             if piece.completion is not None:
                 self._leave(ticket, piece.completion)
 

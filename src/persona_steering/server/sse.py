@@ -7,7 +7,7 @@ import logging
 from collections.abc import AsyncIterator, Sequence
 from dataclasses import dataclass, field
 
-from persona_steering.backends.base import Completion
+from persona_steering.backends.base import Completion, Piece
 from persona_steering.engine.steering import Steering
 from persona_steering.errors import PersonaSteeringError
 from persona_steering.server.answering import Answers
@@ -42,7 +42,10 @@ class Stream:
                     yield self._first(place)
                 while not answers.is_done:
                     arrived = await answers.next(PING)
-                    yield b": ping\n\n" if arrived is None else self._event(*arrived)
+                    if arrived is None:
+                        yield b": ping\n\n"
+                    elif not isinstance(arrived[1], Piece) or arrived[1].text:
+                        yield self._event(*arrived)
                 if self.with_usage:
                     yield self._chunk([], usage=usage_of(self.done).model_dump())
             except PersonaSteeringError as error:
@@ -59,9 +62,9 @@ class Stream:
             seed=self.seeds[place],
         )
 
-    def _event(self, place: int, item: str | Completion) -> bytes:
-        if isinstance(item, str):
-            return self._chunk([_choice(place, {"content": item})])
+    def _event(self, place: int, item: Piece | Completion) -> bytes:
+        if isinstance(item, Piece):
+            return self._chunk([_choice(place, {"content": item.text})])
         self.done.append(item)
         # the hash is of the recipe that was applied to the last
         steering = {"hash": item.recipe_hash, "caps_engaged": item.caps_engaged} if self.steering.recipe else None
