@@ -20,8 +20,10 @@ ERRORS: dict[int | str, dict[str, object]] = {
         409: "it does not fit what is there now",
         413: "the body is too large",
         415: "the body is not JSON",
+        422: "the model could not write what was asked for",
         429: "too many requests wait; see Retry-After",
         500: "the server failed; its log has the reason",
+        502: "the other server that is to write or judge failed",
         503: "no model is loaded, it is being loaded, or the server is shutting down; see Retry-After",
         507: "the disk is full or refuses",
     }.items()

@@ -19,9 +19,12 @@ from persona_steering.errors import (
     NotFoundError,
     PersonaSteeringError,
     PromptError,
+    QualityError,
     RecipeError,
+    ServerError,
     StorageError,
     UsageError,
+    VectorError,
 )
 
 ErrorType = Literal[
@@ -87,7 +90,10 @@ _ANSWERS: tuple[tuple[type[PersonaSteeringError], _Answer], ...] = (
     (ConflictError, _Answer(409, "invalid_request_error", "conflict")),
     (UsageError, _Answer(400, "invalid_request_error", "invalid_value")),
     (ModelMismatchError, _Answer(400, "invalid_request_error", "vector_model_mismatch")),
+    (VectorError, _Answer(400, "invalid_request_error", "invalid_vector")),
     (CapabilityError, _Answer(400, "invalid_request_error", "unsupported")),
+    (QualityError, _Answer(422, "invalid_request_error", "quality_not_met")),
+    (ServerError, _Answer(502, "server_error", "upstream_failed")),
     (BusyError, _Answer(429, "rate_limit_error", "queue_full")),
     (CancelledError, _Answer(503, "server_error", "shutting_down")),
     (StorageError, _Answer(507, "server_error", "storage_failed")),
