@@ -11,8 +11,9 @@ from tests.server.api import MODEL, Api, make_state, running
 
 from persona_steering.errors import BusyError, UsageError
 from persona_steering.server.errors import without_paths
+from persona_steering.server.limits import LIMITS
 from persona_steering.server.listening import listen
-from persona_steering.server.security import MAX_BODY, Door, is_loopback
+from persona_steering.server.security import Door, is_loopback
 
 KEY = "a-secret-of-this-test"
 BODY = {"model": MODEL, "messages": [{"role": "user", "content": "hello"}], "max_tokens": 2}
@@ -96,7 +97,7 @@ def test_a_body_that_does_not_say_it_is_json_is_refused(kind: str | None, api: A
 
 @pytest.mark.parametrize("chunked", [False, True])
 def test_a_body_beyond_the_limit_is_refused(chunked: bool, api: Api) -> None:
-    pieces = [b" " * 65536] * (MAX_BODY // 65536) + [b" "]
+    pieces = [b" " * 65536] * (LIMITS.body_bytes // 65536) + [b" "]
     headers = {"authorization": f"Bearer {KEY}", "content-type": "application/json"}
     with api.client() as http:
         reply = http.post(

@@ -14,9 +14,10 @@ from starlette.exceptions import HTTPException
 
 from persona_steering.errors import PersonaSteeringError, nearest
 from persona_steering.server.errors import ApiError, ErrorType, as_api_error, body_of
+from persona_steering.server.guard import Guard
 from persona_steering.server.routes import health, openai
 from persona_steering.server.schemas import OBJECT, TEXT, SteeredVector, SteeringRequest
-from persona_steering.server.security import Door, Guard
+from persona_steering.server.security import Door
 from persona_steering.server.state import ServerState
 from persona_steering.vectors.metadata import package_version
 

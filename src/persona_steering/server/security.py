@@ -1,32 +1,30 @@
 """The door: what is refused before any route is asked, because of where a request comes from or what it carries.
 
 A page that somebody visits can send requests to this machine, and by DNS rebinding even under a name of its own. So
-the Host must be one of an exact list, a browser's Origin must be this server, and bodies must be JSON, which no form
-can send. Requests without an Origin (curl, libraries) pass.
+the Host must be one of an exact list, a browser's Origin must be this server or one that was named, and bodies must
+be JSON, which no form can send. Requests without an Origin (curl, libraries) pass. All this holds for WebSockets too.
 """
 
 from __future__ import annotations
 
-import hmac
 import ipaddress
-import json
-import logging
-import time
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
-from urllib.parse import urlsplit
+from functools import cached_property
+from urllib.parse import parse_qs, urlsplit
 
-from starlette.datastructures import Headers, MutableHeaders
-from starlette.types import ASGIApp, Message, Receive, Scope, Send
+from starlette.datastructures import Headers
+from starlette.types import Scope
 
-from persona_steering.server.errors import ApiError, body_of, internal_error
-from persona_steering.server.ids import new_id
+from persona_steering.errors import UsageError
+from persona_steering.server.errors import ApiError
+from persona_steering.server.keys import Keyring
+from persona_steering.server.limits import LIMITS
 
-MAX_BODY = 1024 * 1024
 LOOPBACK = ("localhost", "127.0.0.1", "[::1]")
 OPEN_PATHS = ("/healthz", "/readyz")  # a supervisor asks without a token; they tell nothing
+UPLOADS = ("/api/v1/import",)  # paths that take a file instead of JSON
 _FETCHED_FROM = ("same-origin", "none")  # Sec-Fetch-Site of the server's own page, and of an address typed in
-_log = logging.getLogger("persona_steering.server")
 
 HEADERS = {
     "content-security-policy": (
@@ -38,38 +36,91 @@ HEADERS = {
     "cross-origin-opener-policy": "same-origin",
     "cross-origin-resource-policy": "same-origin",
 }
+# For our own self-contained pages: their scripts run without the rights of this server's origin. A route sends it
+# as its content-security-policy, and the guard leaves it.
+REPORT_POLICY = (
+    "sandbox allow-scripts; default-src 'none'; script-src 'unsafe-inline'; style-src 'unsafe-inline'; "
+    "img-src data:; base-uri 'none'; form-action 'none'; frame-ancestors 'self'"
+)
+_READABLE = "etag, location, retry-after, x-ignored-fields, x-request-id, x-steering-hash"
+_SENDABLE = "authorization, content-type, idempotency-key, if-match, last-event-id"
+
+
+@dataclass(frozen=True)
+class Reply:
+    """An answer of the door itself, without a body."""
+
+    status: int
+    headers: Mapping[str, str]
 
 
 @dataclass(frozen=True)
 class Door:
-    """Who may come in. `hosts` are the names under which the server is asked; `api_key` None lets everybody in."""
+    """Who may come in. `hosts` are the names under which the server is asked; `api_key` None lets everybody in.
+
+    `origins` are pages of other sites that may use it; they have to send the key where there is one.
+    """
 
     hosts: frozenset[str]
     api_key: str | None = None
-    max_body: int = MAX_BODY
+    origins: frozenset[str] = frozenset()
 
     @classmethod
-    def at(cls, host: str, *, allowed: Iterable[str] = (), api_key: str | None = None) -> Door:
-        """The door of a server bound to `host`: its own name, those of loopback, and `allowed` ones."""
-        return cls(frozenset(map(_bare, (*LOOPBACK, host, *allowed))), api_key)
+    def at(
+        cls, host: str, *, allowed: Iterable[str] = (), api_key: str | None = None, origins: Iterable[str] = ()
+    ) -> Door:
+        """The door of a server bound to `host`: its own name, those of loopback, and `allowed` ones.
 
-    def check(self, scope: Scope) -> None:
-        """Raises ApiError: 403 for a foreign Host or Origin, 401 without the token, 415 for a body not JSON."""
+        Raises UsageError for an origin that is none.
+        """
+        hosts = frozenset(map(_bare, (*LOOPBACK, host, *allowed)))
+        return cls(hosts, api_key, frozenset(map(_checked_origin, origins)))
+
+    @cached_property
+    def keyring(self) -> Keyring | None:
+        """What knows the key, where there is one."""
+        return None if self.api_key is None else Keyring(self.api_key)
+
+    def check_sender(self, scope: Scope) -> None:
+        """Raises ApiError 403 for a foreign Host or Origin."""
         headers = Headers(scope=scope)
         self._check_host(headers)
         self._check_origin(headers)
-        if self.api_key is not None and scope["path"] not in OPEN_PATHS:
-            self._check_token(headers.get("authorization", ""), self.api_key)
+
+    def check_request(self, scope: Scope) -> None:
+        """Raises ApiError: 401 without the key, 415 for a body of another kind than the path takes."""
+        headers = Headers(scope=scope)
+        if self.keyring is not None and scope["path"] not in OPEN_PATHS:
+            self._check_key(headers, scope, self.keyring)
         if scope["type"] == "http" and scope["method"] in ("POST", "PUT", "PATCH"):
-            kind = headers.get("content-type", "").partition(";")[0].strip().lower()
-            if kind != "application/json":
-                raise ApiError(
-                    415,
-                    "invalid_request_error",
-                    "unsupported_media_type",
-                    "the body is not JSON.",
-                    hint="Send it with: Content-Type: application/json",
-                )
+            _check_kind(headers, "application/octet-stream" if is_upload(scope) else "application/json")
+
+    def reply(self, scope: Scope) -> Reply | None:
+        """The door's own answer: to a named origin's preflight, and to the link that lets a browser in.
+
+        Raises ApiError 401 for a link that is not good (any more).
+        """
+        if scope["type"] != "http":
+            return None
+        headers = Headers(scope=scope)
+        if scope["method"] == "OPTIONS" and "access-control-request-method" in headers and self.origins:
+            allowed = {"access-control-allow-methods": "GET, POST, PUT, PATCH, DELETE"}
+            return Reply(204, allowed | {"access-control-allow-headers": _SENDABLE, "access-control-max-age": "600"})
+        tokens = parse_qs(scope["query_string"].decode("latin-1")).get("token", [])
+        if self.keyring is None or not tokens or (scope["method"], scope["path"]) != ("GET", "/"):
+            return None
+        cookie = self.keyring.exchange(tokens[0], secure=scope["scheme"] == "https")
+        if cookie is None:
+            raise _unknown_key("the link is used up or wrong.", "Open /?token=KEY with the key of the server.")
+        return Reply(303, {"location": "/", "set-cookie": cookie, "cache-control": "no-store"})
+
+    def headers_for(self, scope: Scope) -> dict[str, str]:
+        """What the answer needs so that a named origin's page may read it."""
+        if not self.origins:
+            return {}
+        origin = Headers(scope=scope).get("origin", "")
+        named = {"access-control-allow-origin": origin, "access-control-expose-headers": _READABLE}
+        return {"vary": "Origin"} | (named if origin in self.origins else {})
 
     def _check_host(self, headers: Headers) -> None:
         given = headers.getlist("host")
@@ -86,24 +137,35 @@ class Door:
 
     def _check_origin(self, headers: Headers) -> None:
         origins, sites = headers.getlist("origin"), headers.getlist("sec-fetch-site")
+        if len(origins) == 1 and origins[0] in self.origins:
+            return
         # a page's scheme is not known behind a proxy, its name and port are
         own = all(_is_web(origin) and urlsplit(origin).netloc == headers.get("host") for origin in origins)
         if own and all(site in _FETCHED_FROM for site in sites):
             return
-        raise ApiError(403, "permission_error", "origin_not_allowed", "a page of another site may not use this server.")
-
-    def _check_token(self, given: str, key: str) -> None:
-        kind, _, token = given.partition(" ")
-        if kind.lower() == "bearer" and hmac.compare_digest(token.strip().encode(), key.encode()):
-            return
         raise ApiError(
-            401,
-            "authentication_error",
-            "invalid_api_key",
-            "the API key is missing or wrong.",
-            hint="Send it with: Authorization: Bearer KEY",
-            headers={"www-authenticate": "Bearer"},
+            403,
+            "permission_error",
+            "origin_not_allowed",
+            "a page of another site may not use this server.",
+            hint="Start it with --cors-origin ORIGIN to allow that.",
         )
+
+    def _check_key(self, headers: Headers, scope: Scope, keyring: Keyring) -> None:
+        given, cookies = headers.get("authorization", ""), headers.getlist("cookie")
+        if keyring.fits(given, cookies, scope.get("subprotocols", ())):
+            return
+        raise _unknown_key("the API key is missing or wrong.", "Send it with: Authorization: Bearer KEY")
+
+
+def is_upload(scope: Scope) -> bool:
+    """Whether the body is a file, which is read as it comes."""
+    return scope["path"] in UPLOADS
+
+
+def most_bytes(scope: Scope) -> int:
+    """How large a body may be."""
+    return LIMITS.upload_bytes if is_upload(scope) else LIMITS.body_bytes
 
 
 def is_loopback(host: str) -> bool:
@@ -126,6 +188,17 @@ def _bare(host: str) -> str:
     return f"[{host}]".lower() if host.count(":") > 1 and not host.startswith("[") else host_of(host)
 
 
+def _checked_origin(origin: str) -> str:
+    """As browsers send it: scheme, name and port, nothing else. Raises UsageError, also for "*"."""
+    if _is_web(origin):
+        parts = urlsplit(origin)
+        if parts.hostname and "*" not in origin and origin.lower() == f"{parts.scheme}://{parts.netloc}".lower():
+            return origin.lower()
+    raise UsageError(
+        f"{origin!r} is not an origin.", hint="Name each site in full, such as --cors-origin https://app.example.org"
+    )
+
+
 def _is_web(origin: str) -> bool:
     try:
         return urlsplit(origin).scheme in ("http", "https")
@@ -133,90 +206,23 @@ def _is_web(origin: str) -> bool:
         return False
 
 
-class Guard:
-    """The middleware: asks the door, reads the body up to its limit, and puts headers on every answer.
-
-    What a route does not catch becomes a 500 here, and its traceback a line of the log.
-    """
-
-    def __init__(self, app: ASGIApp, door: Door) -> None:
-        self._app, self._door = app, door
-
-    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        if scope["type"] == "lifespan":
-            await self._app(scope, receive, send)
-            return
-        exchange = _Exchange(scope, send)
-        try:
-            self._door.check(scope)
-            if scope["type"] == "websocket":
-                await self._app(scope, receive, send)
-                return
-            await self._app(scope, await _read(scope, receive, self._door.max_body), exchange.send)
-        except ApiError as error:
-            await exchange.refuse(error)
-        except Exception:
-            _log.exception("%s failed", exchange.id)
-            await exchange.refuse(internal_error())
-        finally:
-            exchange.log()
+def _check_kind(headers: Headers, wanted: str) -> None:
+    """A body says what it is, so that no form of another site can send it; an empty one need not."""
+    is_empty = "transfer-encoding" not in headers and headers.get("content-length", "0").strip() == "0"
+    if is_empty and "content-type" not in headers:
+        return
+    kind = headers.get("content-type", "").partition(";")[0].strip().lower()
+    if kind != wanted:
+        raise ApiError(
+            415,
+            "invalid_request_error",
+            "unsupported_media_type",
+            f"the body is not {'JSON' if wanted == 'application/json' else 'a file'}.",
+            hint=f"Send it with: Content-Type: {wanted}",
+        )
 
 
-class _Exchange:
-    """One request and its answer."""
-
-    def __init__(self, scope: Scope, send: Send) -> None:
-        self.id = new_id("req")
-        self._scope, self._send, self._status, self._began = scope, send, 0, time.monotonic()
-        scope.setdefault("state", {})["request_id"] = self.id
-
-    async def send(self, message: Message) -> None:
-        if message["type"] == "http.response.start":
-            self._status = message["status"]
-            headers = MutableHeaders(scope=message)
-            for name, value in {**HEADERS, "x-request-id": self.id}.items():
-                headers[name] = value
-        await self._send(message)
-
-    async def refuse(self, error: ApiError) -> None:
-        """Answers with an error, unless an answer has begun: that one is broken off."""
-        if self._scope["type"] == "websocket":
-            await self._send({"type": "websocket.close", "code": 1008, "reason": error.code})
-            return
-        if self._status:
-            raise ConnectionAbortedError(f"{self.id} was broken off")
-        headers = {"content-type": "application/json", **error.headers}
-        raw = [(name.encode(), value.encode()) for name, value in headers.items()]
-        await self.send({"type": "http.response.start", "status": error.status, "headers": raw})
-        await self.send({"type": "http.response.body", "body": json.dumps(body_of(error)).encode()})
-
-    def log(self) -> None:
-        method, spent = self._scope.get("method", "WS"), time.monotonic() - self._began
-        _log.info("%s %s %r %s %.3fs", self.id, method, self._scope["path"], self._status or "-", spent)
-
-
-async def _read(scope: Scope, receive: Receive, limit: int) -> Receive:
-    """Reads the whole body. Returns a `receive` that gives it again. Raises ApiError above `limit` bytes."""
-    if scope["method"] in ("GET", "HEAD", "OPTIONS"):
-        return receive
-    length = Headers(scope=scope).get("content-length", "0")
-    too_large = ApiError(413, "invalid_request_error", "body_too_large", f"the body has more than {limit} bytes.")
-    if length.isdecimal() and int(length[:20]) > limit:
-        raise too_large
-    body, more = bytearray(), True
-    while more:
-        message = await receive()
-        body += message.get("body", b"")
-        more = message.get("more_body", False)
-        if len(body) > limit:
-            raise too_large
-    given = False
-
-    async def again() -> Message:
-        nonlocal given
-        if given:
-            return await receive()
-        given = True
-        return {"type": "http.request", "body": bytes(body), "more_body": False}
-
-    return again
+def _unknown_key(message: str, hint: str) -> ApiError:
+    return ApiError(
+        401, "authentication_error", "invalid_api_key", message, hint=hint, headers={"www-authenticate": "Bearer"}
+    )

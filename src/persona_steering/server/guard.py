@@ -1,0 +1,181 @@
+"""The middleware around everything: asks the door, bounds what comes in, and puts headers on every answer.
+
+What a route does not catch becomes a 500 here, and its traceback a line of the log.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import logging
+import time
+
+from starlette.datastructures import Headers, MutableHeaders
+from starlette.requests import ClientDisconnect
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+from persona_steering.server.errors import ApiError, body_of, internal_error
+from persona_steering.server.ids import new_id
+from persona_steering.server.keys import SOCKET_PREFIX
+from persona_steering.server.limits import LIMITS
+from persona_steering.server.security import HEADERS, Door, is_upload, most_bytes
+
+_log = logging.getLogger("persona_steering.server")
+_POLICY_VIOLATION, _INTERNAL = 1008, 1011  # why a WebSocket is closed
+
+
+class Guard:
+    """Whoever the door lets in is handed on to `app`."""
+
+    def __init__(self, app: ASGIApp, door: Door) -> None:
+        self._app, self._door = app, door
+        self._sockets = 0  # open ones
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] == "lifespan":
+            await self._app(scope, receive, send)
+            return
+        exchange = _Exchange(scope, send, self._door)
+        try:
+            self._door.check_sender(scope)
+            if (reply := self._door.reply(scope)) is not None:
+                await exchange.answer(reply.status, dict(reply.headers))
+                return
+            self._door.check_request(scope)
+            if scope["type"] == "websocket":
+                await self._connect(scope, receive, exchange)
+            else:
+                await self._app(scope, await _bounded(scope, receive), exchange.send)
+        except ApiError as error:
+            await exchange.refuse(error)
+        except ClientDisconnect:
+            _log.info("%s: the client left while it sent its body", exchange.id)
+        except Exception:
+            _log.exception("%s failed", exchange.id)
+            await exchange.refuse(internal_error())
+        finally:
+            exchange.log()
+
+    async def _connect(self, scope: Scope, receive: Receive, exchange: _Exchange) -> None:
+        if self._sockets >= LIMITS.sockets:
+            raise ApiError(
+                429, "rate_limit_error", "too_many_sockets", f"{LIMITS.sockets} WebSockets are open already."
+            )
+        self._sockets += 1
+        try:
+            # the key is no protocol, and nobody behind the door has to see it
+            scope["subprotocols"] = [one for one in scope["subprotocols"] if not one.startswith(SOCKET_PREFIX)]
+            await self._app(scope, receive, exchange.send)
+        finally:
+            self._sockets -= 1
+
+
+class _Exchange:
+    """One request and its answer, or one WebSocket."""
+
+    def __init__(self, scope: Scope, send: Send, door: Door) -> None:
+        self.id = new_id("req")
+        self._scope, self._send, self._door = scope, send, door
+        self._offered: list[str] = list(scope.get("subprotocols", []))
+        self._status, self._began = 0, time.monotonic()
+        scope.setdefault("state", {})["request_id"] = self.id
+
+    async def send(self, message: Message) -> None:
+        if message["type"] == "http.response.start":
+            self._status = message["status"]
+            self._add_headers(message)
+        elif message["type"] == "websocket.accept":
+            self._status = 101
+            # a browser closes a connection on which none of those is taken that it offered
+            if message.get("subprotocol") is None and self._offered:
+                message["subprotocol"] = self._offered[0]
+        await self._send(message)
+
+    async def answer(self, status: int, headers: dict[str, str], body: bytes = b"") -> None:
+        """An answer of the guard's own."""
+        prefix = "websocket.http.response" if self._scope["type"] == "websocket" else "http.response"
+        start: Message = {
+            "type": f"{prefix}.start",
+            "status": status,
+            "headers": [(name.encode(), value.encode()) for name, value in headers.items()],
+        }
+        self._status = status
+        self._add_headers(start)
+        await self._send(start)
+        await self._send({"type": f"{prefix}.body", "body": body})
+
+    async def refuse(self, error: ApiError) -> None:
+        """Answers with an error, unless an answer has begun: that one is broken off."""
+        if self._scope["type"] == "websocket" and not self._can_refuse():
+            code = _INTERNAL if error.status == 500 else _POLICY_VIOLATION
+            with contextlib.suppress(RuntimeError):  # it is closed already
+                await self._send({"type": "websocket.close", "code": code, "reason": error.code})
+            return
+        if self._status:
+            raise ConnectionAbortedError(f"{self.id} was broken off")
+        headers = {"content-type": "application/json", **error.headers}
+        await self.answer(error.status, headers, json.dumps(body_of(error)).encode())
+
+    def _can_refuse(self) -> bool:
+        """Whether a WebSocket can still be answered as a request is."""
+        return not self._status and "websocket.http.response" in (self._scope.get("extensions") or {})
+
+    def _add_headers(self, start: Message) -> None:
+        headers = MutableHeaders(scope=start)
+        for name, value in HEADERS.items():
+            headers.setdefault(name, value)
+        for name, value in {**self._door.headers_for(self._scope), "x-request-id": self.id}.items():
+            headers[name] = value
+
+    def log(self) -> None:
+        method, spent = self._scope.get("method", "WS"), time.monotonic() - self._began
+        _log.info("%s %s %r %s %.3fs", self.id, method, self._scope["path"], self._status or "-", spent)
+
+
+async def _bounded(scope: Scope, receive: Receive) -> Receive:
+    """What gives the body, up to its limit: JSON is read whole, a file as it comes. Raises ApiError beyond it."""
+    if scope["method"] in ("GET", "HEAD", "OPTIONS"):
+        return receive
+    limit = most_bytes(scope)
+    length = Headers(scope=scope).get("content-length", "0")
+    if length.isdecimal() and int(length[:20]) > limit:
+        raise _too_large(limit)
+    counted = _counted(receive, limit)
+    return counted if is_upload(scope) else await _whole(counted)
+
+
+def _counted(receive: Receive, limit: int) -> Receive:
+    taken = 0
+
+    async def count() -> Message:
+        nonlocal taken
+        message = await receive()
+        taken += len(message.get("body", b""))
+        if taken > limit:
+            raise _too_large(limit)
+        return message
+
+    return count
+
+
+async def _whole(receive: Receive) -> Receive:
+    """Reads the whole body, and gives it again."""
+    body, more = bytearray(), True
+    while more:
+        message = await receive()
+        body += message.get("body", b"")
+        more = message.get("more_body", False)
+    given = False
+
+    async def again() -> Message:
+        nonlocal given
+        if given:
+            return await receive()
+        given = True
+        return {"type": "http.request", "body": bytes(body), "more_body": False}
+
+    return again
+
+
+def _too_large(limit: int) -> ApiError:
+    return ApiError(413, "invalid_request_error", "body_too_large", f"the body has more than {limit} bytes.")
