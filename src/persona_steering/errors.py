@@ -3,8 +3,10 @@
     PersonaSteeringError              1
     ├── UsageError                    2   an argument that cannot be honoured
     │   ├── RecipeError                   a recipe, blend, strength, scope or layer that is not valid
-    │   ├── PromptError                   an empty prompt, or one longer than the context
+    │   ├── PromptError                   a prompt or an answer that cannot be read
+    │   │   └── ContextLengthError            one that is longer than the context
     │   └── ConflictError                 a change that does not fit what is there now
+    │       └── VersionError                  it was meant for another version
     ├── ConfigError                   3   a configuration file, key or value
     ├── NotFoundError                 4   an unknown persona, trait, archetype, vector or file
     ├── ServerError                   5   a server that cannot be reached or refuses
@@ -58,11 +60,19 @@ class RecipeError(UsageError):
 
 
 class PromptError(UsageError):
-    """An empty prompt, or one longer than the model's context."""
+    """A prompt or given answer that is empty, or that the model cannot read."""
+
+
+class ContextLengthError(PromptError):
+    """A prompt that leaves no room for the answer in the model's context."""
 
 
 class ConflictError(UsageError):
     """A change that does not fit what is there now: somebody else was faster, or it was asked twice."""
+
+
+class VersionError(ConflictError):
+    """A change that was meant for another version of what is there now."""
 
 
 class ConfigError(PersonaSteeringError):

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import re
 from typing import Annotated
 
-from fastapi import Depends, Request
+from fastapi import Depends, Header, Request, Response
 
-from persona_steering.server.errors import ErrorBody
+from persona_steering.server.errors import ApiError, ErrorBody
 from persona_steering.server.serving import Serving
 from persona_steering.server.state import ServerState
 
@@ -18,6 +19,7 @@ ERRORS: dict[int | str, dict[str, object]] = {
         403: "a foreign Host or Origin",
         404: "an unknown model, persona or trait",
         409: "it does not fit what is there now",
+        412: "another version is there now than If-Match names",
         413: "the body is too large",
         415: "the body is not JSON",
         422: "the model could not write what was asked for",
@@ -44,3 +46,32 @@ def _serving(state: StateDep) -> Serving:
 
 ServingDep = Annotated[Serving, Depends(_serving)]
 """The loaded model. A route with it answers 503 while there is none."""
+
+
+def _expected(
+    if_match: Annotated[
+        str | None, Header(max_length=100, description="the ETag of the version that is meant; left out: any")
+    ] = None,
+) -> int | None:
+    if if_match is None or if_match.strip() == "*":
+        return None
+    found = re.fullmatch(r'\s*(?:W/)?"(\d{1,18})"\s*', if_match, flags=re.ASCII)
+    if found is None:
+        raise ApiError(
+            400,
+            "invalid_request_error",
+            "invalid_value",
+            "If-Match is not an ETag of this server.",
+            param="If-Match",
+            hint='It looks like "3", with its quotes.',
+        )
+    return int(found[1])
+
+
+ExpectedDep = Annotated[int | None, Depends(_expected)]
+"""The version that a change is meant for; None: any."""
+
+
+def tag(response: Response, version: int) -> None:
+    """Gives an answer the ETag that If-Match is to have."""
+    response.headers["etag"] = f'"{version}"'

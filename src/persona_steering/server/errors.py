@@ -25,6 +25,7 @@ from persona_steering.errors import (
     StorageError,
     UsageError,
     VectorError,
+    VersionError,
 )
 
 ErrorType = Literal[
@@ -87,6 +88,7 @@ _ANSWERS: tuple[tuple[type[PersonaSteeringError], _Answer], ...] = (
     (NotFoundError, _Answer(404, "not_found_error", "not_found")),
     (PromptError, _Answer(400, "invalid_request_error", "invalid_prompt")),
     (RecipeError, _Answer(400, "invalid_request_error", "invalid_steering")),
+    (VersionError, _Answer(412, "invalid_request_error", "precondition_failed")),
     (ConflictError, _Answer(409, "invalid_request_error", "conflict")),
     (UsageError, _Answer(400, "invalid_request_error", "invalid_value")),
     (ModelMismatchError, _Answer(400, "invalid_request_error", "vector_model_mismatch")),

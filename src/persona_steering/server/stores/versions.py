@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from persona_steering.errors import ConflictError
+from persona_steering.errors import VersionError
 
 
 def check_version(what: str, version: int, expected: int | None) -> None:
-    """Raises ConflictError unless `what` still has the version that is meant; None means any."""
+    """Raises VersionError unless `what` still has the version that is meant; None means any."""
     if expected is not None and expected != version:
-        raise ConflictError(
+        raise VersionError(
             f"the {what} has version {version} by now, and version {expected} was to be changed.",
             hint="Read it again, then repeat the change.",
         )
