@@ -18,7 +18,15 @@ from typing import Annotated, Literal, Self
 import numpy as np
 from pydantic import BaseModel, ConfigDict, Field, JsonValue
 
-from persona_steering.backends.tokens import MAX_LOGPROBS, TokenChoice, TokenLogprob, TokenScores
+from persona_steering.backends.tokens import (
+    MAX_LOGPROBS,
+    TokenChoice,
+    TokenLogprob,
+    TokenReading,
+    TokenReadings,
+    TokenScores,
+    Trace,
+)
 from persona_steering.config.schema import GenerationConfig
 from persona_steering.errors import CapabilityError, PromptError, UsageError
 from persona_steering.interventions import Recipe
@@ -76,6 +84,10 @@ class Request:
     `logprobs` asks for the log-probability of every written token and for so many of the likeliest at its place (up
     to MAX_LOGPROBS): of the steered model's own distribution, before temperature and top-p. A schema counts as a part
     of the model: what it forbids has no probability.
+
+    `trace` asks where each token lies along some directions. A token's reading is taken at its own position, where
+    its state also counts for `capture`, and so once it has been fed back: the last token of an answer that was cut
+    off, be it by length or a stop string, has none.
     """
 
     messages: tuple[Message, ...]
@@ -84,6 +96,7 @@ class Request:
     capture: tuple[int, ...] = ()
     schema: dict[str, JsonValue] | None = None
     logprobs: int | None = None
+    trace: tuple[Trace, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -120,9 +133,10 @@ class Activations:
 class Completion:
     """The answer to a request. `caps_engaged` counts (layer, token) pairs at which a floor or ceiling acted.
 
-    A remote server tells no token ids, and `prompt_tokens` is 0 where it does not count them. `logprobs`, where asked,
-    has an entry for each of `token_ids`, and so has `token_texts` then; behind a stop string they go on after the text
-    has ended.
+    A remote server tells no token ids, and `prompt_tokens` is 0 where it does not count them. Where log-probabilities
+    or traces were asked for, `token_texts` has an entry for each of `token_ids`; so have `logprobs` and, by label, the
+    `readings`: float32 `[tokens, 2]`, pre and post as in Projection, NaN where there is none. Where a stop string ends
+    the answer, they cover its tokens too, which the text leaves out.
     """
 
     text: str
@@ -134,6 +148,7 @@ class Completion:
     caps_engaged: int = 0
     token_texts: tuple[str, ...] = ()
     logprobs: tuple[TokenLogprob, ...] = ()
+    readings: dict[str, np.ndarray] = field(default_factory=dict)
 
 
 class Capabilities(BaseModel):
@@ -148,6 +163,7 @@ class Capabilities(BaseModel):
     score: bool
     schema_constrained: bool
     logprobs: bool
+    trace: bool
 
 
 class ModelInfo(BaseModel):
@@ -168,12 +184,16 @@ class ModelInfo(BaseModel):
 
 @dataclass(frozen=True, slots=True)
 class Progress:
-    """How far a long piece of work is: `done` of `total` units of `phase`, and a line to show."""
+    """How far a long piece of work is: `done` of `total` units of `phase`, and a line to show.
+
+    Where the line is an answer of the model, `question` is what it answers.
+    """
 
     phase: str
     done: int
     total: int
     sample: str = ""
+    question: str = ""
 
 
 ProgressCallback = Callable[[Progress], None]
@@ -198,6 +218,7 @@ class Piece:
     `tokens` are the ids written in this step: normally one, none where the turn ended. Counted over the pieces they
     number the tokens as `Completion.token_ids` does, and `token_texts` are their texts (see backends.tokens). `text`
     is what may be shown: it lags behind the tokens where it could yet become a stop string, and leaves that one out.
+    `readings` are those that have become known, each with the index of its token, which may be one of an earlier piece.
     """
 
     key: int
@@ -206,6 +227,7 @@ class Piece:
     tokens: tuple[int, ...] = ()
     token_texts: tuple[str, ...] = ()
     logprobs: tuple[TokenLogprob, ...] = ()
+    readings: tuple[TokenReading, ...] = ()
 
 
 class LiveBatch(ABC):
@@ -230,6 +252,7 @@ class LiveBatch(ABC):
     def steer(self, key: int, recipe: Recipe) -> int:
         """Gives an answer another recipe. Returns the place in it of the first token that the recipe has a say in.
 
+        That token is chosen from the state of the one before it, which is the first that traces show steered anew.
         Raises NotFoundError when no answer with this key is being written.
         """
 
@@ -302,6 +325,14 @@ class Backend(ABC):
             f"the {self.info.backend} backend does not tell how likely its next tokens are.", hint="Use a local model."
         )
 
+    def readings(self, texts: Sequence[Text], traces: Sequence[Trace], *, prompt: bool = False) -> list[TokenReadings]:
+        """Teacher-forced readings of every token of given answers, in order; with `prompt`, of the prompts' tokens too.
+
+        With `prompt` an answer may be empty. Traces of one vector at many layers make a token's profile. Raises
+        CapabilityError where the layers cannot be seen, and what `check_traces` raises.
+        """
+        raise CapabilityError(f"the {self.info.backend} backend cannot trace tokens.", hint="Use a local model.")
+
     def unembed(self, direction: np.ndarray, *, top: int) -> tuple[str, ...]:
         """The `top` tokens that a direction `[hidden]` speaks for most: the logit lens.
 
@@ -364,11 +395,26 @@ class Backend(ABC):
             raise CapabilityError(f"the {name} backend cannot capture activations.")
         if request.schema is not None and not can.schema_constrained:
             raise CapabilityError(f"the {name} backend cannot hold an answer to a JSON schema.")
-        if request.logprobs is None:
-            return
-        if not can.logprobs:
-            raise CapabilityError(f"the {name} backend does not tell log-probabilities.", hint="Use a local model.")
-        if not 0 <= request.logprobs <= MAX_LOGPROBS:
-            raise UsageError(
-                f"{request.logprobs} alternatives cannot be told at each token.", hint=f"Ask for 0 to {MAX_LOGPROBS}."
-            )
+        if request.logprobs is not None:
+            if not can.logprobs:
+                raise CapabilityError(f"the {name} backend does not tell log-probabilities.", hint="Use a local model.")
+            if not 0 <= request.logprobs <= MAX_LOGPROBS:
+                said = f"{request.logprobs} alternatives cannot be told at each token."
+                raise UsageError(said, hint=f"Ask for 0 to {MAX_LOGPROBS}.")
+        if request.trace:
+            self.check_traces(request.trace)
+
+    def check_traces(self, traces: Sequence[Trace]) -> None:
+        """Raises unless this backend and model can read them.
+
+        Raises CapabilityError, UsageError for a label given twice, ModelMismatchError, RecipeError for a layer that
+        the vector does not cover, VectorError for a direction of length zero.
+        """
+        if not self.capabilities.trace:
+            raise CapabilityError(f"the {self.info.backend} backend cannot trace tokens.", hint="Use a local model.")
+        labels = [trace.label for trace in traces]
+        if twice := sorted({label for label in labels if labels.count(label) > 1}):
+            raise UsageError(f"two traces are called {twice[0]!r}.", hint="Give each a label of its own.")
+        for trace in traces:
+            trace.vector.check_model(self.identity)
+            trace.vector.unit(trace.layer)

@@ -11,7 +11,7 @@ A value is taken from the first of these that has it:
 The workspace is the nearest folder upward from the current one with a `config.yaml` that either lies beside a
 `vectors/` folder or has the top-level line `persona_steering: 1`; otherwise the user's data folder. Relative
 paths in a file start at that file's folder. `PERSONA_STEER_HOME` replaces the user's folders by `data/`,
-`config/` and `cache/` beneath it.
+`config/`, `cache/` and `state/` beneath it.
 """
 
 from __future__ import annotations
@@ -23,6 +23,7 @@ from persona_steering.config.places import (
     user_cache_dir,
     user_config_file,
     user_data_dir,
+    user_state_dir,
 )
 from persona_steering.config.schema import (
     Config,
@@ -56,4 +57,5 @@ __all__ = [
     "user_cache_dir",
     "user_config_file",
     "user_data_dir",
+    "user_state_dir",
 ]

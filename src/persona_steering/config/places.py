@@ -25,6 +25,11 @@ def user_cache_dir() -> Path:
     return _user_dir("cache")
 
 
+def user_state_dir() -> Path:
+    """What the programs that run now say of themselves."""
+    return _user_dir("state")
+
+
 def user_config_file() -> Path:
     """The user's own config.yaml, which need not exist."""
     return _user_dir("config") / FILE_NAME
@@ -48,7 +53,7 @@ def _is_marked(file: Path) -> bool:
     return re.search(rf"^{MARKER}\s*:", text, re.MULTILINE) is not None
 
 
-def _user_dir(kind: Literal["data", "config", "cache"]) -> Path:
+def _user_dir(kind: Literal["data", "config", "cache", "state"]) -> Path:
     home = os.environ.get(HOME_VARIABLE)
     if home:
         return Path(home).expanduser().absolute() / kind
@@ -60,4 +65,9 @@ def _user_dir(kind: Literal["data", "config", "cache"]) -> Path:
             hint=f"Run `pip install platformdirs`, or set {HOME_VARIABLE} to a folder.",
         ) from exc
     dirs = platformdirs.PlatformDirs(APP_NAME, appauthor=False)
-    return {"data": dirs.user_data_path, "config": dirs.user_config_path, "cache": dirs.user_cache_path}[kind]
+    return {
+        "data": dirs.user_data_path,
+        "config": dirs.user_config_path,
+        "cache": dirs.user_cache_path,
+        "state": dirs.user_state_path,
+    }[kind]
