@@ -59,7 +59,7 @@ class Counting(JobType[CountParams]):
         for number in range(1, params.to + 1):
             if str(number) not in known:
                 self._step(params, control, number)
-            control.progress(Progress("counting", number, params.to, f"This is {number}."))
+            control.progress(Progress("counting", number, params.to, f"This is {number}.", f"What is {number}?"))
         if params.fail == "quality":
             raise QualityError("too few numbers passed.", hint="Count further.")
         if params.fail == "bug":

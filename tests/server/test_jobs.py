@@ -23,9 +23,10 @@ from persona_steering.server.ids import new_id
 from persona_steering.server.jobs import JobRunner
 from persona_steering.server.lane import SoleLane
 from persona_steering.server.paging import PageQuery
-from persona_steering.server.progress import Meter, Planned
+from persona_steering.server.progress import JobProgress, Meter, Planned
 from persona_steering.server.stores.conversations import ConversationStore
 from persona_steering.server.stores.job_models import Job, JobEvent, JobModel
+from persona_steering.server.stores.job_retention import forget_events, forget_jobs
 from persona_steering.server.stores.jobs import JobStore
 
 LONG = 60  # seconds; nothing here takes as long, and a test that hangs fails
@@ -89,7 +90,8 @@ def test_its_events_tell_the_whole_story_in_order(runner: JobRunner) -> None:
     runner.start()
     events = list(runner.store.follow(job.id))
     assert states(events) == ["queued", "running", "succeeded"]
-    assert [event.data["text"] for event in events if event.type == "sample"] == ["This is 1.", "This is 2."]
+    samples = [(event.data["question"], event.data["answer"]) for event in events if event.type == "sample"]
+    assert samples == [("What is 1?", "This is 1."), ("What is 2?", "This is 2.")]
     counted = [event.data["done"] for event in events if event.type == "progress"]
     assert counted == [0, 1, 2, 1]
     assert [event.data["message"] for event in events if event.type == "log"] == ["All were counted."]
@@ -388,6 +390,36 @@ def test_jobs_are_listed_by_state_and_type(database: Database) -> None:
     assert store.page(status="running").data == [store.get(made[0].id)]
     assert [job.id for job in store.page(PageQuery(order="asc"), type="a").data] == [made[0].id, made[2].id]
     assert store.page(status="failed").data == []
+
+
+def test_only_the_newest_events_of_a_job_and_the_newest_finished_jobs_are_kept(database: Database) -> None:
+    store = JobStore(database)
+    finished = []
+    for _ in range(3):
+        job = store.add("count", {})
+        store.begin_next()
+        for done in range(6):
+            store.note_progress(job.id, JobProgress(phase="p", phase_index=0, phases=("p",), done=done, total=6))
+        finished.append(store.finish(job.id, "succeeded", result={}))
+    broken = store.add("count", {})
+    store.begin_next()
+    store.finish(broken.id, "interrupted")
+    with database.write() as connection:
+        forget_events(connection, finished[-1].id, keep=2)
+        forget_jobs(connection, keep=1)
+    assert [job.id for job in store.page().data] == [broken.id, finished[-1].id], "what was interrupted may go on"
+    assert [event.type for event in store.events(job_id=finished[-1].id)] == ["done", "state"]
+    assert {event.job_id for event in store.events()} == {broken.id, finished[-1].id}
+
+
+def test_whoever_listens_is_told_once_an_event_is_kept(database: Database) -> None:
+    store = JobStore(database)
+    seen: list[int] = []
+    store.listen(lambda: seen.append(len(store.events())))
+    store.add("count", {})
+    store.add("count", {"name": "other"})
+    assert seen == [1, 2]
+    assert store.counts() == {"queued": 2}
 
 
 # -- the lane and the disk ---------------------------------------------------------------------------------------------

@@ -152,7 +152,10 @@ def test_a_creation_tells_its_phases_and_shows_answers_as_they_come(runner: JobR
     assert (job.result["name"], job.result["kind"]) == ("cook", "persona")
     assert {"baseline", "safe", "unsafe", "persona", "bands", "confirm"} <= set(job.progress.phases)
     events = runner.store.events(job_id=job.id)
-    assert any(event.type == "sample" and event.data["phase"] == "persona" and event.data["text"] for event in events)
+    assert any(
+        event.type == "sample" and event.data["phase"] == "persona" and event.data["answer"] and event.data["question"]
+        for event in events
+    )
     rates = [event.data["rate"] for event in events if event.type == "progress" and event.data["rate"]]
     assert rates
 

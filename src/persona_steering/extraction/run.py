@@ -81,7 +81,8 @@ class Run:
                 batch = self._generate(backend, part, cancelled)
                 _save(file, batch)
             answered += batch
-            progress(Progress(phase, len(answered), len(requests), batch[-1].text))
+            newest = (batch[-1].text, part[-1].messages[-1].content)
+            progress(Progress(phase, len(answered), len(requests), *newest))
         return answered
 
     @staticmethod

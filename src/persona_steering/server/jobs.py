@@ -29,7 +29,7 @@ from persona_steering.errors import (
 from persona_steering.server.job_types import Bench, JobEstimate, JobType, Outcome
 from persona_steering.server.lane import Lane, LanedBackend
 from persona_steering.server.progress import Meter, Planned
-from persona_steering.server.stores.job_models import Job, JobError, JobModel
+from persona_steering.server.stores.job_models import Job, JobError, JobModel, Sample
 from persona_steering.server.stores.job_models import Outcome as Ending
 from persona_steering.server.stores.jobs import JobStore
 from persona_steering.server.stores.runs import RunStore
@@ -271,7 +271,9 @@ class _Control:
 
     def progress(self, step: Progress) -> None:
         self._check()
-        self._store.note_progress(self._job.id, self._meter.take(step, computed=self._computed), sample=step.sample)
+        found = self._meter.take(step, computed=self._computed)
+        sample = Sample(phase=step.phase, question=step.question, answer=step.sample) if step.sample else None
+        self._store.note_progress(self._job.id, found, sample=sample)
         self._computed = False
 
     def cancelled(self) -> bool:

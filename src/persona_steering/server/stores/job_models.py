@@ -39,6 +39,14 @@ class JobError(Closed):
     hint: str = ""
 
 
+class Sample(Closed):
+    """An answer that a job has just got."""
+
+    phase: str
+    question: str = Field(default="", description="empty where it is a line of progress and answers nothing")
+    answer: str
+
+
 class Job(BaseModel):
     """A long piece of work. Times are seconds since 1970."""
 

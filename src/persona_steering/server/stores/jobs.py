@@ -14,7 +14,7 @@ import json
 import sqlite3
 import threading
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from typing import Literal
 
@@ -35,8 +35,10 @@ from persona_steering.server.stores.job_models import (
     JobModel,
     JobStatus,
     Outcome,
+    Sample,
     Subject,
 )
+from persona_steering.server.stores.job_retention import forget_events, forget_jobs
 
 Data = Mapping[str, JsonValue]
 
@@ -51,8 +53,13 @@ class JobStore:
     def __init__(self, database: Database) -> None:
         self._database = database
         self._news = threading.Condition()
+        self._listeners: list[Callable[[], None]] = []
         with database.read() as connection:
             self._last = _last_seq(connection)
+
+    def listen(self, listener: Callable[[], None]) -> None:
+        """Has `listener` called after every event, in the thread that made it; it must not wait for anything."""
+        self._listeners.append(listener)
 
     # -- what there is -------------------------------------------------------------------------------------------------
 
@@ -150,7 +157,9 @@ class JobStore:
             job = _find(connection, identifier)
             if job.status != "running":
                 raise ConflictError(f"the job is {job.status}, and not running.", hint="Look at it again.")
-            return _finish(connection, job, status, result=result, error=error)
+            done = _finish(connection, job, status, result=result, error=error)
+            forget_jobs(connection)
+            return done
 
     def requeue(self, identifier: str, *, max_unfinished: int | None = None) -> Job:
         """Queues a job that failed, was cancelled or interrupted once more, at the end. Raises as `add`, too."""
@@ -197,13 +206,14 @@ class JobStore:
                     _tell(connection, job.id, "log", {"level": "warning", "message": message})
             return [_find(connection, job.id) for job in jobs]
 
-    def note_progress(self, identifier: str, progress: JobProgress, *, sample: str = "") -> None:
-        """Keeps where a job is, and one of its answers."""
+    def note_progress(self, identifier: str, progress: JobProgress, *, sample: Sample | None = None) -> None:
+        """Keeps where a job is, and one of its answers. Of its events only the newest stay."""
         with self._changing() as connection:
             connection.execute("UPDATE jobs SET progress = ? WHERE id = ?", (progress.model_dump_json(), identifier))
             _tell(connection, identifier, "progress", progress.model_dump(mode="json"))
-            if sample:
-                _tell(connection, identifier, "sample", {"phase": progress.phase, "text": sample})
+            if sample is not None:
+                _tell(connection, identifier, "sample", sample.model_dump(mode="json"))
+            forget_events(connection, identifier)
 
     def log(self, identifier: str, message: str, *, level: Literal["info", "warning"] = "info") -> None:
         """Keeps a line for people."""
@@ -247,6 +257,12 @@ class JobStore:
                     return
                 self.wait(seen)
 
+    def counts(self) -> dict[JobStatus, int]:
+        """How many jobs there are of each state that any has."""
+        with self._database.read() as connection:
+            rows = connection.execute("SELECT status, count(*) AS jobs FROM jobs GROUP BY status")
+            return {row["status"]: row["jobs"] for row in rows}
+
     @contextmanager
     def _changing(self) -> Iterator[sqlite3.Connection]:
         """A transaction; when it is kept, whoever waits for events is told."""
@@ -254,9 +270,12 @@ class JobStore:
             yield connection
             last = _last_seq(connection)
         with self._news:
-            if last > self._last:  # of two threads the later one may come here first
-                self._last = last
-                self._news.notify_all()
+            if last <= self._last:  # of two threads the later one may come here first
+                return
+            self._last = last
+            self._news.notify_all()
+        for listener in self._listeners:
+            listener()
 
 
 def _find(connection: sqlite3.Connection, identifier: str) -> Job:
