@@ -133,7 +133,8 @@ class Activations:
 class Completion:
     """The answer to a request. `caps_engaged` counts (layer, token) pairs at which a floor or ceiling acted.
 
-    A remote server tells no token ids, and `prompt_tokens` is 0 where it does not count them. Where log-probabilities
+    A remote server tells no token ids, at best how many were `written`; `prompt_tokens` is 0 where it does not count
+    them. Where log-probabilities
     or traces were asked for, `token_texts` has an entry for each of `token_ids`; so have `logprobs` and, by label, the
     `readings`: float32 `[tokens, 2]`, pre and post as in Projection, NaN where there is none. Where a stop string ends
     the answer, they cover its tokens too, which the text leaves out.
@@ -149,6 +150,14 @@ class Completion:
     token_texts: tuple[str, ...] = ()
     logprobs: tuple[TokenLogprob, ...] = ()
     readings: dict[str, np.ndarray] = field(default_factory=dict)
+    written: int | None = None
+
+    @property
+    def tokens(self) -> int | None:
+        """How many were written; None where nobody told."""
+        if self.written is not None:
+            return self.written
+        return len(self.token_ids) if self.token_ids or not self.text else None
 
 
 class Capabilities(BaseModel):
