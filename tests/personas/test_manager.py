@@ -57,6 +57,27 @@ def test_delete_removes_it_from_disk_and_memory(manager: PersonaManager) -> None
     assert manager.list_available() == manager.list_loaded() == []
 
 
+def test_a_vector_that_somebody_else_replaces_is_read_again(manager: PersonaManager, config: Config) -> None:
+    before = manager.load("sage")
+    assert manager.load("sage") is before, "an unchanged file is not read again"
+    PersonaManager(config, model=MODEL).save(make_vector(MODEL, name="sage", seed=7))
+    after = manager.load("sage")
+    assert after.digest == make_vector(MODEL, name="sage", seed=7).digest != before.digest
+    assert manager.load("sage") is after
+
+
+def test_a_vector_that_somebody_else_deletes_is_gone_from_memory_too(manager: PersonaManager, config: Config) -> None:
+    manager.load("sage")
+    other = PersonaManager(config, model=MODEL)
+    other.delete("sage")
+    assert manager.list_loaded() == []
+    with pytest.raises(NotFoundError, match="unknown persona or trait 'sage'"):
+        manager.load("sage")
+    trait = make_vector(MODEL, name="sage", seed=3)
+    other.save(replace_metadata(trait, trait.metadata.model_copy(update={"kind": "trait"})))
+    assert manager.load("sage").metadata.kind == "trait"
+
+
 def test_the_safe_vector_is_orthogonal_to_the_safety_axis_at_every_layer(manager: PersonaManager) -> None:
     with pytest.raises(NotFoundError, match="no safety axis yet"):
         manager.get_vector("sage", safe=True)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Protocol
 
@@ -34,16 +35,34 @@ class DescriptionCreator(Protocol):
 
 
 STEERABLE: tuple[VectorKind, ...] = ("persona", "trait")
+Stamp = tuple[int, int, int]
 _NORMS_OF: tuple[tuple[VectorKind, str], ...] = (("baseline", ASSISTANT_BASELINE), ("axis", SAFETY_AXIS))
 
 
+@dataclass(frozen=True)
+class _Held:
+    """A vector in memory, and the file that it stands for as that was; None: it was never stored."""
+
+    vector: SteeringVector
+    path: Path | None
+    stamp: Stamp | None
+
+    @property
+    def is_current(self) -> bool:
+        """Whether the file is still the one that was read."""
+        return self.path is None or _stamp(self.path) == self.stamp
+
+
 class PersonaManager:
-    """Finds, loads and saves vectors. `bind` it to a model first where the store holds several models'."""
+    """Finds, loads and saves vectors. `bind` it to a model first where the store holds several models'.
+
+    A loaded vector whose file is replaced or deleted, by whomever, is read again at its next use, or gone.
+    """
 
     def __init__(self, config: Config, *, model: ModelIdentity | None = None) -> None:
         self.store = VectorStore(config.vectors_dir)
         self._model = model
-        self._loaded: dict[str, SteeringVector] = {}
+        self._loaded: dict[str, _Held] = {}
 
     def bind(self, model: ModelIdentity) -> None:
         """Says which model's vectors are meant. Loaded vectors of another model are unloaded."""
@@ -76,18 +95,34 @@ class PersonaManager:
 
     def list_loaded(self) -> list[str]:
         """Names of the personas and traits in memory."""
-        return sorted(self._loaded)
+        return sorted(name for name in [*self._loaded] if self._held(name) is not None)
 
     def load(self, name: str) -> SteeringVector:
         """The raw vector of a persona or trait. Raises NotFoundError with the nearest names.
 
         One that came without reference norms, as from another tool's file, gets those of the model.
         """
-        if name not in self._loaded:
-            self._loaded[name] = self.store.load(self.kind_of(name), name, self.model)
-        if not self._loaded[name].metadata.reference_norms:
-            self._loaded[name] = self._with_norms(self._loaded[name])
-        return self._loaded[name]
+        vector = self._held(name) or self._read(name)
+        if not vector.metadata.reference_norms:
+            vector = self._with_norms(vector)
+            self._loaded[name] = replace(self._loaded[name], vector=vector)
+        return vector
+
+    def _held(self, name: str) -> SteeringVector | None:
+        """The vector in memory; what no longer is on disk as it was read is dropped."""
+        held = self._loaded.get(name)
+        if held is not None and held.is_current:
+            return held.vector
+        self._loaded.pop(name, None)
+        return None
+
+    def _read(self, name: str) -> SteeringVector:
+        kind = self.kind_of(name)
+        path = self.store.find(kind, name, self.model)
+        stamp = _stamp(path)  # before reading: what is written meanwhile is noticed at the next use
+        vector = self.store.load(kind, name, self.model)
+        self._loaded[name] = _Held(vector, path, stamp)
+        return vector
 
     def check_source(self, source: str) -> None:
         """Refuses what `find_vector` cannot find for any model; no model need be known. Raises as it does."""
@@ -115,7 +150,7 @@ class PersonaManager:
 
     def unload(self, name: str) -> None:
         """Drops a vector from memory. Raises NotFoundError when it is not there."""
-        if name not in self._loaded:
+        if self._held(name) is None:
             raise unknown("loaded persona", name, self._loaded)
         del self._loaded[name]
 
@@ -181,7 +216,7 @@ class PersonaManager:
         """Writes a vector to the store; a loaded one of the same name is replaced. Returns its file."""
         path = self.store.save(vector)
         if vector.metadata.kind in STEERABLE:
-            self._loaded[vector.name] = vector
+            self._loaded[vector.name] = _Held(vector, path, _stamp(path))
         return path
 
     def check_new(self, name: str) -> None:
@@ -195,8 +230,10 @@ class PersonaManager:
         Raises: UsageError for a name in use, and what the creator raises.
         """
         self.check_new(name)
-        self._loaded[name] = creator.create_from_description(check_name(name), description)
-        return self._loaded[name]
+        vector = creator.create_from_description(check_name(name), description)
+        path = self.store.find(vector.metadata.kind, name, self.model)
+        self._loaded[name] = _Held(vector, path, _stamp(path))
+        return vector
 
     def create_from_data(
         self,
@@ -237,3 +274,14 @@ def _is_file(source: str) -> bool:
     """Whether a vector is named by its file and not by its name, which has no ending and no folder."""
     path = Path(source)
     return bool(path.suffix) or len(path.parts) > 1
+
+
+def _stamp(path: Path | None) -> Stamp | None:
+    """What changes whenever a file is replaced; None where there is none."""
+    if path is None:
+        return None
+    try:
+        found = path.stat()
+    except OSError:
+        return None
+    return found.st_mtime_ns, found.st_size, found.st_ino

@@ -68,7 +68,7 @@ class VectorStore:
                 f"vector {vector.name!r} does not say which model it was made for, so it has no place.",
                 hint="Import it again and name the model.",
             )
-        existing = self._find(metadata.kind, vector.name, metadata.model)
+        existing = self.find(metadata.kind, vector.name, metadata.model)
         path = existing or self.path(metadata.kind, vector.name, metadata.model)
         if existing and metadata.kind in ("axis", "baseline"):
             there = _describe(existing).metadata
@@ -96,7 +96,13 @@ class VectorStore:
 
     def exists(self, kind: VectorKind, name: str, model: ModelIdentity) -> bool:
         """Whether there is a file for it, damaged or not. Raises: UsageError for an invalid name."""
-        return self._find(kind, name, model) is not None
+        return self.find(kind, name, model) is not None
+
+    def find(self, kind: VectorKind, name: str, model: ModelIdentity) -> Path | None:
+        """The file of this vector, damaged or not; None where there is none. Raises: UsageError for an invalid name."""
+        file = f"{check_name(name)}{SUFFIX}"
+        candidates = (folder / KIND_FOLDERS[kind] / file for folder in self._model_folders(model))
+        return next((path for path in candidates if path.is_file()), None)
 
     def delete(self, kind: VectorKind, name: str, model: ModelIdentity) -> None:
         """Remove the file, damaged or not.
@@ -130,13 +136,8 @@ class VectorStore:
         others = (p for p in _children(self.root) if p.name.endswith(f"-{model.fingerprint_slug}") and p != own)
         return [own, *sorted(others)]
 
-    def _find(self, kind: VectorKind, name: str, model: ModelIdentity) -> Path | None:
-        file = f"{check_name(name)}{SUFFIX}"
-        candidates = (folder / KIND_FOLDERS[kind] / file for folder in self._model_folders(model))
-        return next((path for path in candidates if path.is_file()), None)
-
     def _existing(self, kind: VectorKind, name: str, model: ModelIdentity) -> Path:
-        path = self._find(kind, name, model)
+        path = self.find(kind, name, model)
         if path is not None:
             return path
         for folder in sorted(_children(self.root)):
