@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import logging
-from collections.abc import AsyncIterator, Callable, Sequence
+from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 
 from fastapi import FastAPI, Request, Response
@@ -12,11 +12,12 @@ from fastapi.concurrency import run_in_threadpool
 from fastapi.exceptions import RequestValidationError
 from starlette.exceptions import HTTPException
 
-from persona_steering.errors import PersonaSteeringError, nearest
-from persona_steering.server.errors import ApiError, ErrorType, as_api_error, body_of
+from persona_steering.errors import PersonaSteeringError
+from persona_steering.server.aliases import body_at
+from persona_steering.server.errors import ApiError, ErrorType, as_api_error
 from persona_steering.server.guard import Guard
+from persona_steering.server.invalid import as_refusal
 from persona_steering.server.routes import health, openai
-from persona_steering.server.schemas import OBJECT, TEXT, SteeredVector, SteeringRequest
 from persona_steering.server.security import Door
 from persona_steering.server.state import ServerState
 from persona_steering.vectors.metadata import package_version
@@ -58,9 +59,9 @@ def create_app(state: ServerState, door: Door) -> FastAPI:
     return app
 
 
-def _respond(error: ApiError) -> Response:
+def _respond(request: Request, error: ApiError) -> Response:
     # escaped, since what was sent may hold halves of characters, which UTF-8 cannot carry
-    text = json.dumps(body_of(error))
+    text = json.dumps(body_at(request.url.path, error))
     return Response(text, error.status, headers=error.headers, media_type="application/json")
 
 
@@ -69,37 +70,16 @@ def _on_error(request: Request, error: Exception) -> Response:
     answer = as_api_error(error)
     if answer.status == 500:
         _log.error("%s failed", request.state.request_id, exc_info=error)
-    return _respond(answer)
+    return _respond(request, answer)
 
 
 def _on_http(request: Request, error: Exception) -> Response:
     assert isinstance(error, HTTPException)
     kinds: dict[int, tuple[ErrorType, str]] = {404: ("not_found_error", "not_found")}
     kind, code = kinds.get(error.status_code, ("invalid_request_error", "invalid_request"))
-    return _respond(ApiError(error.status_code, kind, code, f"{error.detail}.", headers=error.headers))
+    return _respond(request, ApiError(error.status_code, kind, code, f"{error.detail}.", headers=error.headers))
 
 
 def _on_invalid(request: Request, error: Exception) -> Response:
-    """400, for the first field that is wrong; pydantic's own account of it holds what was sent, and is not echoed."""
     assert isinstance(error, RequestValidationError)
-    first = error.errors()[0]
-    place = [part for part in first["loc"] if part not in ("body", TEXT, OBJECT)]
-    param = _dotted(place)
-    hint = ""
-    if first["type"] == "json_invalid":
-        message, param = "the body is not valid JSON.", ""
-    elif first["type"] == "extra_forbidden":
-        message = f"unknown field {place[-1]!r} in {_dotted(place[:-1])}."
-        hint = nearest(str(place[-1]), (SteeredVector if "vectors" in place[:-1] else SteeringRequest).model_fields)
-    else:
-        said = str(first["msg"]).removeprefix("Value error, ")
-        message = f"{param or 'the body'}: {said[:1].lower()}{said[1:]}"
-        message += "" if message.endswith((".", "?")) else "."
-    code = "invalid_steering" if place[:1] == ["steering"] else "invalid_value"
-    return _respond(ApiError(400, "invalid_request_error", code, message, param=param or None, hint=hint))
-
-
-def _dotted(place: Sequence[str | int]) -> str:
-    """steering.vectors[1].name"""
-    text = "".join(f"[{part}]" if isinstance(part, int) else f".{part}" for part in place)
-    return text.removeprefix(".")
+    return _respond(request, as_refusal(error))

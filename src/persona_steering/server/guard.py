@@ -14,7 +14,8 @@ from starlette.datastructures import Headers, MutableHeaders
 from starlette.requests import ClientDisconnect
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from persona_steering.server.errors import ApiError, body_of, internal_error
+from persona_steering.server.aliases import body_at, deprecation
+from persona_steering.server.errors import ApiError, internal_error
 from persona_steering.server.ids import new_id
 from persona_steering.server.keys import SOCKET_PREFIX
 from persona_steering.server.limits import LIMITS
@@ -114,7 +115,7 @@ class _Exchange:
         if self._status:
             raise ConnectionAbortedError(f"{self.id} was broken off")
         headers = {"content-type": "application/json", **error.headers}
-        await self.answer(error.status, headers, json.dumps(body_of(error)).encode())
+        await self.answer(error.status, headers, json.dumps(body_at(self._scope["path"], error)).encode())
 
     def _can_refuse(self) -> bool:
         """Whether a WebSocket can still be answered as a request is."""
@@ -124,7 +125,8 @@ class _Exchange:
         headers = MutableHeaders(scope=start)
         for name, value in HEADERS.items():
             headers.setdefault(name, value)
-        for name, value in {**self._door.headers_for(self._scope), "x-request-id": self.id}.items():
+        own = self._door.headers_for(self._scope) | deprecation(self._scope["path"])
+        for name, value in {**own, "x-request-id": self.id}.items():
             headers[name] = value
 
     def log(self) -> None:
