@@ -14,7 +14,8 @@ import pytest
 from tests.cli.conftest import Cli
 from tests.cli.test_main import SOURCE
 
-from persona_steering.cli.serve import checked_key
+from persona_steering.errors import UsageError
+from persona_steering.server.keys import chosen_key
 from persona_steering.server.listening import listen
 from persona_steering.vectors import ModelIdentity, VectorStore
 
@@ -44,11 +45,32 @@ def test_it_says_where_it_is_and_stops_cleanly_at_a_signal(
     assert "Traceback" not in rest
 
 
-def test_a_key_is_made_where_one_is_needed_and_none_is_given() -> None:
-    assert checked_key(None, needed=False) is None
-    assert checked_key("own", needed=True) == "own"
-    made = {checked_key(None, needed=True) for _ in range(5)}
+def test_a_key_is_made_where_one_is_needed_and_none_is_given(tmp_path: Path) -> None:
+    assert chosen_key(None, None, only_here=True, unsafe=False) is None
+    assert chosen_key(None, None, only_here=False, unsafe=True) is None
+    assert chosen_key("own", None, only_here=False, unsafe=False) == "own"
+    made = {chosen_key(None, None, only_here=False, unsafe=False) for _ in range(5)}
     assert len(made) == 5 and all(key is not None and len(key) >= 32 for key in made)
+
+
+def test_a_key_file_counts_only_while_nobody_else_can_read_it(tmp_path: Path) -> None:
+    file = tmp_path / "key"
+    file.write_text("of-a-file\n")
+    file.chmod(0o644)
+    with pytest.raises(UsageError, match="read by others") as refused:
+        chosen_key(None, file, only_here=True, unsafe=False)
+    assert "chmod 600" in refused.value.hint
+    file.chmod(0o600)
+    assert chosen_key(None, file, only_here=True, unsafe=False) == "of-a-file"
+
+
+@pytest.mark.parametrize("content", [b"", b"\n", b"two lines\nof it", "schlüssel".encode()])
+def test_a_key_file_without_a_key_is_refused(content: bytes, tmp_path: Path) -> None:
+    file = tmp_path / "key"
+    file.write_bytes(content)
+    file.chmod(0o600)
+    with pytest.raises(UsageError):
+        chosen_key(None, file, only_here=True, unsafe=False)
 
 
 def test_a_port_that_is_taken_is_an_error_before_a_model_is_loaded(cli: Cli) -> None:
@@ -65,6 +87,11 @@ def test_a_port_that_is_taken_is_an_error_before_a_model_is_loaded(cli: Cli) -> 
         (["--api-key", "schlüssel"], 2, "API key"),
         (["--port", "many"], 3, "server.port"),
         (["--host", "192.0.2.1", "--port", "0"], 2, "cannot listen"),
+        (["--api-key-file", "/nowhere/key"], 2, "cannot be read"),
+        (["--api-key", "a", "--api-key-file", "key"], 2, "--api-key-file"),
+        (["--api-key", "a", "--unsafe-no-auth"], 2, "--unsafe-no-auth"),
+        (["--cors-origin", "*"], 2, "not an origin"),
+        (["--cors-origin", "https://app.example.org/page"], 2, "not an origin"),
     ],
 )
 def test_what_cannot_be_served_is_said(arguments: list[str], code: int, word: str, cli: Cli) -> None:

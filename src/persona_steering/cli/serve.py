@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import click
 
 from persona_steering.cli.context import Session, model_options, pass_session
-from persona_steering.errors import UsageError
 
 if TYPE_CHECKING:
     import socket
@@ -28,11 +28,31 @@ KEY_VARIABLE = "PERSONA_STEER_API_KEY"
     metavar="KEY",
     help="What clients must send. Beyond this machine one is needed, and made where none is given.",
 )
+@click.option(
+    "--api-key-file",
+    type=click.Path(path_type=Path),
+    metavar="FILE",
+    help="The same, out of a file that only you may read (chmod 600).",
+)
+@click.option("--unsafe-no-auth", is_flag=True, help="Ask for no key, whoever can reach the address.")
 @click.option("--allow-host", multiple=True, metavar="NAME", help="Another name the server is asked under. Repeatable.")
+@click.option(
+    "--cors-origin",
+    multiple=True,
+    metavar="ORIGIN",
+    help="A site whose pages may use the server, such as https://app.example.org. Repeatable.",
+)
 @model_options
 @pass_session
 def serve(
-    session: Session, host: str | None, port: str | None, api_key: str | None, allow_host: tuple[str, ...]
+    session: Session,
+    host: str | None,
+    port: str | None,
+    api_key: str | None,
+    api_key_file: Path | None,
+    unsafe_no_auth: bool,
+    allow_host: tuple[str, ...],
+    cors_origin: tuple[str, ...],
 ) -> None:
     """Serve the model to any OpenAI client, with every persona as a model of its own.
 
@@ -44,25 +64,16 @@ def serve(
       persona-steer serve --model hf:Qwen/Qwen2.5-7B-Instruct --port 8000
       persona-steer serve --host 0.0.0.0 --allow-host models.example.org
     """
+    from persona_steering.server.keys import chosen_key
     from persona_steering.server.listening import listen
     from persona_steering.server.security import Door, is_loopback
 
     session.settings |= {k: v for k, v in (("server.host", host), ("server.port", port)) if v is not None}
     address = session.config.server.host
-    key = checked_key(api_key, needed=not is_loopback(address))
+    key = chosen_key(api_key, api_key_file, only_here=is_loopback(address), unsafe=unsafe_no_auth)
+    door = Door.at(address, allowed=allow_host, api_key=key, origins=cors_origin)
     with listen(address, session.config.server.port) as listening:
-        run(session, listening, Door.at(address, allowed=allow_host, api_key=key), made=key is not api_key)
-
-
-def checked_key(given: str | None, *, needed: bool) -> str | None:
-    """The key that clients must send: the given one, a new one where it is needed, or None. Raises UsageError."""
-    import secrets
-
-    if given is None:
-        return secrets.token_urlsafe(24) if needed else None
-    if not (given.isascii() and given.isprintable() and given.strip() == given and given):
-        raise UsageError("the API key is empty, or has characters that no header can carry.", hint="Use ASCII letters.")
-    return given
+        run(session, listening, door, made=key is not None and api_key is None and api_key_file is None)
 
 
 def run(session: Session, listening: socket.socket, door: Door, *, made: bool) -> None:

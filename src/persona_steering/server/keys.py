@@ -20,6 +20,18 @@ SOCKET_PREFIX = "bearer."  # before the key in Sec-WebSocket-Protocol, the one h
 _OTHERS = 0o077  # the bits by which others than its owner may use a file
 
 
+def chosen_key(given: str | None, file: Path | None, *, only_here: bool, unsafe: bool) -> str | None:
+    """The key that clients must send: the given one, that of the file, or a new one unless `only_here` or `unsafe`.
+
+    Raises UsageError for a key that cannot be sent, a file that others can read, and for two of them at once.
+    """
+    if given is not None and file is not None:
+        raise UsageError("a key is given, and a file with one too.", hint="Leave out --api-key or --api-key-file.")
+    if unsafe and (given is not None or file is not None):
+        raise UsageError("--unsafe-no-auth asks for no key, and one is given.", hint="Leave out one of the two.")
+    return read_key(file) if file is not None else checked_key(given, needed=not (only_here or unsafe))
+
+
 def checked_key(given: str | None, *, needed: bool) -> str | None:
     """The key that clients must send: the given one, a new one where it is needed, or None. Raises UsageError."""
     if given is None:
