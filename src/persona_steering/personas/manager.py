@@ -103,8 +103,8 @@ class PersonaManager:
         One that came without reference norms, as from another tool's file, gets those of the model.
         """
         vector = self._held(name) or self._read(name)
-        if not vector.metadata.reference_norms:
-            vector = self._with_norms(vector)
+        if not vector.metadata.reference_norms and (norms := self.reference_norms()):
+            vector = replace_metadata(vector, vector.metadata.model_copy(update={"reference_norms": norms}))
             self._loaded[name] = replace(self._loaded[name], vector=vector)
         return vector
 
@@ -207,10 +207,6 @@ class PersonaManager:
             if self.store.exists(kind, name, self.model):
                 return dict(self.store.load(kind, name, self.model).metadata.reference_norms)
         return {}
-
-    def _with_norms(self, vector: SteeringVector) -> SteeringVector:
-        changes = {"reference_norms": self.reference_norms()}
-        return replace_metadata(vector, vector.metadata.model_copy(update=changes))
 
     def save(self, vector: SteeringVector) -> Path:
         """Writes a vector to the store; a loaded one of the same name is replaced. Returns its file."""
