@@ -23,6 +23,7 @@ class Forward:
 
     logits: torch.Tensor  # [tokens, vocabulary]
     outputs: dict[int, np.ndarray]  # layer -> [tokens, hidden], after the interventions
+    before: dict[int, np.ndarray]  # the same before those of the layer itself
 
     def logprobs(self, ids: Sequence[int], prompt_length: int) -> np.ndarray:
         """Of every token after the prompt."""
@@ -40,17 +41,18 @@ def naive_forward(
 ) -> Forward:
     """Runs the model as it comes from transformers over `ids`, steering every position by itself."""
     model: Any = backend.loaded.model
-    outputs: dict[int, np.ndarray] = {}
+    outputs, before = dict[int, np.ndarray](), dict[int, np.ndarray]()
     thinking = thinking or [False] * len(ids)
 
     def make(layer: int) -> Any:
         def hook(module: object, args: object, output: Any) -> Any:
             hidden = (output if isinstance(output, torch.Tensor) else output[0]).clone()
+            before[layer] = hidden[0].float().numpy().copy()
             for position in range(hidden.shape[1]):
                 for item in recipe.interventions:
                     if layer in item.values and in_scope(str(item.scope), prompt_length, position, thinking[position]):
-                        before = hidden[0, position].double().numpy()
-                        hidden[0, position] = torch.from_numpy(textbook(item, layer, before)).to(hidden.dtype)
+                        state = hidden[0, position].double().numpy()
+                        hidden[0, position] = torch.from_numpy(textbook(item, layer, state)).to(hidden.dtype)
             outputs[layer] = hidden[0].float().numpy()
             return hidden if isinstance(output, torch.Tensor) else (hidden, *output[1:])
 
@@ -63,7 +65,7 @@ def naive_forward(
     finally:
         for handle in handles:
             handle.remove()
-    return Forward(result.logits[0], outputs)
+    return Forward(result.logits[0], outputs, before)
 
 
 def textbook(item: Intervention, layer: int, h: np.ndarray) -> np.ndarray:

@@ -10,7 +10,7 @@ import torch
 from tests.backends.tiny import make_vector
 from tests.contract.oracle import naive_forward
 
-from persona_steering.backends.base import Completion, Request, Sampling, Text, conversation
+from persona_steering.backends.base import Arrival, Completion, Piece, Request, Sampling, Text, conversation
 from persona_steering.backends.transformers.backend import TransformersBackend
 from persona_steering.interventions import Ablate, Add, Ceiling, Floor, Recipe, Scope, Set
 
@@ -101,6 +101,25 @@ def assert_same_completion(found: Completion, expected: Completion) -> None:
 def fed_back(row: Completion) -> list[int]:
     """The tokens whose activations were computed: all, but for the last one of an answer that was cut off."""
     return list(row.token_ids if row.finish_reason == "stop" else row.token_ids[:-1])
+
+
+def pieces_of(backend: TransformersBackend, *jobs: Request) -> dict[int, list[Piece]]:
+    """What a live batch tells of each request; one more joins after every second token."""
+    batch, found = backend.live(), dict[int, list[Piece]]()
+    waiting = [Arrival(key, job) for key, job in enumerate(jobs)]
+    while waiting or len(batch):
+        if waiting:
+            batch.admit([waiting.pop(0)])
+        for piece in [*batch.advance(), *batch.advance()]:
+            found.setdefault(piece.key, []).append(piece)
+    return found
+
+
+def completion_of(pieces: Sequence[Piece]) -> Completion:
+    """The completion that the last piece brings."""
+    last = pieces[-1].completion
+    assert last is not None
+    return last
 
 
 def check_batch_equals_single(backend: TransformersBackend, *, temperature: float) -> None:

@@ -12,8 +12,9 @@ import torch
 from tests.backends.tiny import make_tokenizer, open_tiny, save_tiny, without_stops
 from tests.contract import parity
 from tests.contract.oracle import naive_forward
+from tests.contract.parity import completion_of, pieces_of
 
-from persona_steering.backends.base import Arrival, Completion, Piece, Request, Sampling, conversation
+from persona_steering.backends.base import Completion, Request, Sampling, conversation
 from persona_steering.backends.tokens import MAX_LOGPROBS
 from persona_steering.backends.transformers.backend import TransformersBackend
 from persona_steering.errors import UsageError
@@ -28,24 +29,6 @@ def jobs_of(backend: TransformersBackend, *, temperature: float = 0.9) -> list[R
     return [
         replace(job, logprobs=top, sampling=sampling) for job, top, sampling in zip(jobs, TOP, nucleus, strict=True)
     ]
-
-
-def pieces_of(backend: TransformersBackend, *jobs: Request) -> dict[int, list[Piece]]:
-    """What a live batch tells of each request; one more joins after every second token."""
-    batch, found = backend.live(), dict[int, list[Piece]]()
-    waiting = [Arrival(key, job) for key, job in enumerate(jobs)]
-    while waiting or len(batch):
-        if waiting:
-            batch.admit([waiting.pop(0)])
-        for piece in [*batch.advance(), *batch.advance()]:
-            found.setdefault(piece.key, []).append(piece)
-    return found
-
-
-def completion_of(pieces: list[Piece]) -> Completion:
-    last = pieces[-1].completion
-    assert last is not None
-    return last
 
 
 def test_each_token_has_the_probability_that_the_steered_model_gave_it(backend: TransformersBackend) -> None:

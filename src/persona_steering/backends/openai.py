@@ -114,6 +114,7 @@ class OpenAIBackend(Backend):
             score=False,
             schema_constrained=self._holds_schemas,
             logprobs=False,
+            trace=False,
         )
 
     def generate(

@@ -24,6 +24,7 @@ from typing import Literal, TypeVar
 import numpy as np
 
 from persona_steering.backends.base import Activations, Backend, Text
+from persona_steering.backends.tokens import Trace
 from persona_steering.calibration.dose import random_like
 from persona_steering.errors import CancelledError, PromptError, RecipeError, UsageError
 from persona_steering.files import write_atomically
@@ -37,15 +38,12 @@ T = TypeVar("T")
 
 
 @dataclass(frozen=True)
-class Readout:
+class Readout(Trace):
     """A vector at one layer. `label` is the vector's name, or its file's without the ending.
 
     A `control` is a random direction that others are compared with.
     """
 
-    label: str
-    vector: SteeringVector
-    layer: int
     control: bool = False
 
     def __str__(self) -> str:

@@ -19,7 +19,7 @@ from persona_steering.backends.base import (
     Request,
     Text,
 )
-from persona_steering.backends.tokens import TokenChoice, TokenScores
+from persona_steering.backends.tokens import TokenChoice, TokenReadings, TokenScores, Trace
 from persona_steering.extraction.run import BATCH
 
 Item = TypeVar("Item")
@@ -100,6 +100,13 @@ class LanedBackend(Backend):
         for part in self._parts(texts):
             with self._turn():
                 found += self._backend.next_tokens(part, top=top)
+        return found
+
+    def readings(self, texts: Sequence[Text], traces: Sequence[Trace], *, prompt: bool = False) -> list[TokenReadings]:
+        found: list[TokenReadings] = []
+        for part in self._parts(texts):
+            with self._turn():
+                found += self._backend.readings(part, traces, prompt=prompt)
         return found
 
     def unembed(self, direction: np.ndarray, *, top: int) -> tuple[str, ...]:

@@ -20,7 +20,7 @@ from persona_steering.backends.base import (
     Request,
     Text,
 )
-from persona_steering.backends.tokens import TokenChoice, TokenScores
+from persona_steering.backends.tokens import TokenChoice, TokenReadings, TokenScores, Trace
 from persona_steering.backends.transformers.batching import CPU_TOKENS, auto_batch_size, memory_error, run_in_batches
 from persona_steering.backends.transformers.decoding import DecodingBatch
 from persona_steering.backends.transformers.forcing import (
@@ -28,6 +28,7 @@ from persona_steering.backends.transformers.forcing import (
     capture_batch,
     encode_text,
     next_token_batch,
+    read_batch,
     score_batch,
 )
 from persona_steering.backends.transformers.forward import Runner
@@ -85,6 +86,7 @@ class TransformersBackend(Backend):
             score=True,
             schema_constrained=True,
             logprobs=True,
+            trace=True,
         )
 
     def generate(
@@ -146,11 +148,20 @@ class TransformersBackend(Backend):
         )
 
     def next_tokens(self, texts: Sequence[Text], *, top: int) -> list[tuple[TokenChoice, ...]]:
-        for text in texts:
-            self.check(text)
         return run_in_batches(
-            [encode_text(self.loaded, text, may_be_empty=True) for text in texts],
+            self._encode(texts, may_be_empty=True),
             lambda batch: next_token_batch(self._runner, batch, top),
+            length=_by_prompt,
+            batch_size=lambda waiting: self._size(max(map(_length, waiting))),
+        )
+
+    def readings(self, texts: Sequence[Text], traces: Sequence[Trace], *, prompt: bool = False) -> list[TokenReadings]:
+        if not traces:
+            raise UsageError("no direction was named to read along.", hint="Name a vector and a layer.")
+        self.check_traces(traces)
+        return run_in_batches(
+            self._encode(texts, may_be_empty=prompt),
+            lambda batch: read_batch(self._runner, batch, traces, prompt=prompt),
             length=_by_prompt,
             batch_size=lambda waiting: self._size(max(map(_length, waiting))),
         )
@@ -191,10 +202,10 @@ class TransformersBackend(Backend):
             raise UsageError("a request with a schema takes no stop strings.", hint="Leave `stop` empty.")
         self._schemas.matcher(request.schema or {})
 
-    def _encode(self, texts: Sequence[Text]) -> list[EncodedText]:
+    def _encode(self, texts: Sequence[Text], *, may_be_empty: bool = False) -> list[EncodedText]:
         for text in texts:
             self.check(text)
-        return [encode_text(self.loaded, text) for text in texts]
+        return [encode_text(self.loaded, text, may_be_empty=may_be_empty) for text in texts]
 
     def _check_layers(self, layers: Sequence[int]) -> None:
         count = len(self.loaded.layers.blocks)

@@ -19,6 +19,7 @@ from persona_steering.backends.transformers.forward import Runner, pad_left
 from persona_steering.backends.transformers.hooks import Plan, Pool, make_plan
 from persona_steering.backends.transformers.logprobs import Chance, chances, told
 from persona_steering.backends.transformers.prompts import ThinkingTracker
+from persona_steering.backends.transformers.reading import Tracer, labelled
 from persona_steering.backends.transformers.sampling import Sampler
 from persona_steering.backends.transformers.schema import HeldRows, SchemaCompiler
 from persona_steering.backends.transformers.text import token_texts
@@ -35,6 +36,7 @@ class Row:
     thoughts: ThinkingTracker
     written: list[int] = field(default_factory=list)
     chances: list[Chance] = field(default_factory=list)  # of each written token, where asked
+    readings: list[np.ndarray] = field(default_factory=list)  # of each token that was fed back, `[traces, 2]`
     captured: int = 0
     finish: FinishReason | None = None
 
@@ -60,6 +62,7 @@ class DecodingBatch:
         self._sampler = Sampler([request.sampling for request in requests], loaded.device)
         self._held = HeldRows([schemas.matcher(r.schema) if r.schema is not None else None for r in requests])
         self._plan = self._make_plan()
+        self._tracer = self._make_tracer()
         layers = sorted({layer for request in requests for layer in request.capture})
         self._pools = [Pool(layers, len(self.rows), hidden=loaded.hidden_size, device=loaded.device)] if layers else []
         self._cache = runner.new_cache()
@@ -119,6 +122,7 @@ class DecodingBatch:
         self.rows += other.rows
         engaged = torch.cat([self._plan.engaged, other._plan.engaged])
         self._plan = self._make_plan(engaged)
+        self._tracer = self._make_tracer()
 
     def steer(self, index: int, recipe: Recipe) -> int:
         """Gives the row with the caller's `index` another recipe from its next fed token on.
@@ -148,6 +152,10 @@ class DecodingBatch:
         if engaged is not None:
             plan.engaged = engaged
         return plan
+
+    def _make_tracer(self) -> Tracer | None:
+        traces = [row.request.trace for row in self.rows]
+        return Tracer(traces, hidden=self._loaded.hidden_size, device=self._loaded.device) if any(traces) else None
 
     def _joined_mask(self, other: DecodingBatch) -> torch.Tensor:
         rows = [*self.rows, *other.rows]
@@ -202,9 +210,20 @@ class DecodingBatch:
         for pool in self._pools:
             pool.begin(counted)
         self._width += 1
-        return self._forward(ids, positions, thinking)
+        logits = self._forward(ids, positions, thinking, self._tracer)
+        self._keep_readings()
+        return logits
 
-    def _forward(self, ids: np.ndarray, positions: np.ndarray, thinking: np.ndarray) -> torch.Tensor:
+    def _keep_readings(self) -> None:
+        if self._tracer is None:
+            return
+        for i, values in zip(self._tracer.rows, self._tracer.take(), strict=True):
+            if self.rows[i].finish is None:
+                self.rows[i].readings.append(values[:, 0])
+
+    def _forward(
+        self, ids: np.ndarray, positions: np.ndarray, thinking: np.ndarray, tracer: Tracer | None = None
+    ) -> torch.Tensor:
         logits = self._runner(
             ids,
             positions,
@@ -212,6 +231,7 @@ class DecodingBatch:
             plan=self._plan,
             thinking=thinking,
             pools=self._pools,
+            tracer=tracer,
             cache=self._cache,
         )
         return logits[:, -1]
@@ -261,6 +281,7 @@ class DecodingBatch:
         self._sampler.keep(keep)
         self._held.keep(live)
         self._plan.keep(keep)
+        self._tracer = self._make_tracer() if self._tracer is not None else None
         for pool in self._pools:
             pool.keep(keep)
 
@@ -277,7 +298,8 @@ class DecodingBatch:
             text = encoder.decode(row.written)
             if row.request.sampling.stop and (cut := self._stop_position(row)) is not None:
                 text = text[:cut]
-            texts = token_texts(encoder.decode, row.written) if row.request.logprobs is not None else []
+            detailed = row.request.logprobs is not None or row.request.trace
+            texts = token_texts(encoder.decode, row.written) if detailed else []
             self.done[row.index] = Completion(
                 text=text,
                 token_ids=tuple(row.written),
@@ -288,6 +310,7 @@ class DecodingBatch:
                 caps_engaged=engaged[i],
                 token_texts=tuple(texts),
                 logprobs=told(row.written, texts, row.chances, encoder.spell) if row.chances else (),
+                readings=labelled(row.request.trace, row.readings, len(row.written)),
             )
 
     def _activations(self, i: int, row: Row, sums: np.ndarray, norms: np.ndarray) -> Activations | None:

@@ -1,11 +1,12 @@
-"""Teacher forcing: pooled activations and log-probabilities of given answers.
+"""Teacher forcing: pooled activations, log-probabilities and readings of given answers.
 
-Capture keeps sums only and computes no logits: memory does not grow with the number of texts. Both compute a
+Capture keeps sums only and computes no logits: memory does not grow with the number of texts. All compute a
 prompt once for all answers that share it (and their recipe).
 """
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, NamedTuple
@@ -14,11 +15,13 @@ import numpy as np
 import torch
 
 from persona_steering.backends.base import Activations, Text
-from persona_steering.backends.tokens import TokenChoice, TokenScores
+from persona_steering.backends.tokens import TokenChoice, TokenReadings, TokenScores, Trace
 from persona_steering.backends.transformers.forward import Runner, pad_left
 from persona_steering.backends.transformers.hooks import Plan, Pool, make_plan
 from persona_steering.backends.transformers.loading import LoadedModel
 from persona_steering.backends.transformers.prompts import ThinkingTracker
+from persona_steering.backends.transformers.reading import Tracer
+from persona_steering.backends.transformers.text import token_texts
 
 
 @dataclass(frozen=True)
@@ -69,7 +72,7 @@ def capture_batch(runner: Runner, items: Sequence[EncodedText], layers: Sequence
         head = _prefill(runner, shared, items, [head_pool])
         head_sums = head_pool.sums[0].cpu().numpy()[:, shared.chosen]
     else:
-        head = _Head(None, np.zeros((len(items), 0), np.int64))
+        head = _no_head(items)
     _run_tails(runner, items, tails, head, pools=[pool], keep_logits=1)
     counts = response.sum(1)
     # one copy each from the device for all texts and layers; [parts, layers, texts, hidden]
@@ -116,6 +119,35 @@ def next_token_batch(runner: Runner, items: Sequence[EncodedText], top: int) -> 
     ]
 
 
+def read_batch(
+    runner: Runner, items: Sequence[EncodedText], traces: Sequence[Trace], *, prompt: bool
+) -> list[TokenReadings]:
+    """Readings of each answer's tokens and, with `prompt`, of its prompt's.
+
+    Prompts that occur more than once are computed once, unless they are read.
+    """
+    loaded = runner.loaded
+    shared = _share_prompts(items)
+    whole = prompt or len(shared.heads) == len(items)
+    head = _no_head(items) if whole else _prefill(runner, shared, items)
+    tails = _tails(loaded, items, whole=whole)
+    tracer = Tracer([traces] * len(items), hidden=loaded.hidden_size, device=loaded.device)
+    _run_tails(runner, items, tails, head, tracer=tracer, keep_logits=1)
+    found = []
+    for item, positions, values in zip(items, tails.positions, tracer.take(), strict=True):
+        read = positions >= (0 if prompt else len(item.prompt))
+        parts = [item.prompt, item.response] if prompt else [item.response]
+        found.append(
+            TokenReadings(
+                token_ids=tuple(itertools.chain(*parts)),
+                texts=tuple(text for part in parts for text in token_texts(loaded.encoder.decode_given, part)),
+                values={trace.label: own[read] for trace, own in zip(traces, values, strict=True)},
+                prompt_tokens=len(item.prompt) if prompt else 0,
+            )
+        )
+    return found
+
+
 class _Shared(NamedTuple):
     """The distinct prompts of a batch, and which of them each text has."""
 
@@ -142,6 +174,10 @@ def _share_prompts(items: Sequence[EncodedText]) -> _Shared:
     groups = {item.group: item for item in items}
     order = {group: i for i, group in enumerate(groups)}
     return _Shared(list(groups.values()), [order[item.group] for item in items])
+
+
+def _no_head(items: Sequence[EncodedText]) -> _Head:
+    return _Head(None, np.zeros((len(items), 0), np.int64))
 
 
 def _prefill(runner: Runner, shared: _Shared, items: Sequence[EncodedText], pools: Sequence[Pool] = ()) -> _Head:
@@ -182,6 +218,7 @@ def _run_tails(
     *,
     keep_logits: int,
     pools: Sequence[Pool] = (),
+    tracer: Tracer | None = None,
 ) -> torch.Tensor:
     loaded = runner.loaded
     mask = _mask(np.concatenate([head.positions, tails.positions], 1), loaded.device)
@@ -192,6 +229,7 @@ def _run_tails(
         plan=_plan(loaded, items),
         thinking=tails.thinking,
         pools=pools,
+        tracer=tracer,
         cache=head.cache,
         keep_logits=keep_logits,
     )

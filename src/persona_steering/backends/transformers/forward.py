@@ -12,6 +12,7 @@ import torch
 from persona_steering.backends.transformers.hooks import Plan, Pool, hooked
 from persona_steering.backends.transformers.layers import block_output, replace_block_output
 from persona_steering.backends.transformers.loading import LoadedModel
+from persona_steering.backends.transformers.reading import Tracer
 
 
 def pad_left(rows: Sequence[Sequence[int]], pad_id: int) -> tuple[np.ndarray, np.ndarray]:
@@ -49,6 +50,7 @@ class Runner:
         plan: Plan,
         thinking: np.ndarray,
         pools: Sequence[Pool] = (),
+        tracer: Tracer | None = None,
         cache: Any = None,
         keep_logits: int = 1,
     ) -> torch.Tensor:
@@ -67,7 +69,8 @@ class Runner:
         if loaded.takes_positions:
             arguments["position_ids"] = torch.from_numpy(np.maximum(positions, 0)).to(loaded.device)
         plan.begin(positions, thinking)
-        with self._turn, torch.inference_mode(), hooked(loaded.layers.blocks, plan, pools, trunk=self._trunk):
+        hooks = hooked(loaded.layers.blocks, plan, pools, trunk=self._trunk, tracer=tracer)
+        with self._turn, torch.inference_mode(), hooks:
             output = loaded.model(**arguments, past_key_values=cache, use_cache=cache is not None)
             for pool in pools:
                 pool.end()

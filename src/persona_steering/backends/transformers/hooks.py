@@ -18,6 +18,7 @@ import torch
 from torch import nn
 
 from persona_steering.backends.transformers.layers import block_output, replace_block_output
+from persona_steering.backends.transformers.reading import Tracer
 from persona_steering.interventions import END, Clamp, Recipe, Scope, Shift, displace, displacement, shift
 from persona_steering.interventions.base import UNBOUNDED
 
@@ -259,23 +260,31 @@ class Pool:
 
 @contextmanager
 def hooked(
-    blocks: Sequence[nn.Module], plan: Plan, pools: Sequence[Pool] = (), *, trunk: nn.Module | None = None
+    blocks: Sequence[nn.Module],
+    plan: Plan,
+    pools: Sequence[Pool] = (),
+    *,
+    trunk: nn.Module | None = None,
+    tracer: Tracer | None = None,
 ) -> Iterator[None]:
-    """Installs one hook on every block that the plan or a pool needs; all are gone after the block, also on error.
+    """Installs one hook on every block that one of these needs; all are gone after the block, also on error.
 
     Pools see the residual stream as it flows on: after the interventions. Where they want its ends (-1 and the
     number of blocks), `trunk` is the module that runs them and the final norm.
     """
     handles = []
+    traced = tracer.places if tracer is not None else {}
     try:
-        for layer in sorted({*plan.slots, *(layer for pool in pools for layer in pool.places)}):
+        for layer in sorted({*plan.slots, *traced, *(layer for pool in pools for layer in pool.places)}):
             watching = [pool for pool in pools if layer in pool.places]
             if layer < 0:
                 handles.append(blocks[0].register_forward_pre_hook(_entry_hook(layer, watching), with_kwargs=True))
             else:
                 module = blocks[layer] if layer < len(blocks) else trunk
                 assert module is not None
-                handles.append(module.register_forward_hook(_make_hook(layer, plan, watching)))
+                handles.append(
+                    module.register_forward_hook(_make_hook(layer, plan, watching, tracer if layer in traced else None))
+                )
         yield
     finally:
         for handle in handles:
@@ -291,13 +300,16 @@ def _entry_hook(layer: int, pools: Sequence[Pool]) -> Callable[[nn.Module, Any, 
     return hook
 
 
-def _make_hook(layer: int, plan: Plan, pools: Sequence[Pool]) -> Callable[[nn.Module, object, object], object]:
+def _make_hook(
+    layer: int, plan: Plan, pools: Sequence[Pool], tracer: Tracer | None
+) -> Callable[[nn.Module, object, object], object]:
     steered = layer in plan.slots
 
     def hook(module: nn.Module, args: object, output: object) -> object:
-        hidden = block_output(output)
-        if steered:
-            hidden = plan.steer(layer, hidden)
+        before = block_output(output)
+        hidden = plan.steer(layer, before) if steered else before
+        if tracer is not None:
+            tracer.add(layer, before, hidden)
         for pool in pools:
             pool.add(layer, hidden)
         return replace_block_output(output, hidden) if steered else None

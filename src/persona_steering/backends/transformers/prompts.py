@@ -11,7 +11,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from persona_steering.backends.base import Message
-from persona_steering.errors import PromptError
+from persona_steering.errors import ContextLengthError, PromptError
 
 _SYSTEM_PROBE = "system-role-probe"
 
@@ -31,14 +31,14 @@ class PromptEncoder:
         self._spelled: dict[int, str] = {}
 
     def encode(self, messages: Sequence[Message], *, room: int = 1) -> list[int]:
-        """Token ids up to where the answer begins. Raises PromptError when fewer than `room` tokens remain."""
+        """Token ids up to where the answer begins. Raises ContextLengthError when fewer than `room` tokens remain."""
         return self.encode_rendered(self.render(messages), room=room)
 
     def encode_rendered(self, text: str, *, room: int = 1) -> list[int]:
         """Token ids of a prompt that `render`, or the model's chat template elsewhere, has written as text."""
         ids: list[int] = self.tokenizer(text, add_special_tokens=not self.has_template)["input_ids"]
         if len(ids) + room > self.context_length:
-            raise PromptError(
+            raise ContextLengthError(
                 f"the prompt has {len(ids)} tokens and the answer needs {room}, "
                 f"but the model's context holds {self.context_length}.",
                 hint="Shorten the prompt, or ask for a shorter answer.",
@@ -54,7 +54,16 @@ class PromptEncoder:
 
     def decode(self, ids: Sequence[int]) -> str:
         """The text of generated tokens, without special tokens."""
-        text: str = self.tokenizer.decode(list(ids), skip_special_tokens=True, clean_up_tokenization_spaces=False)
+        return self._decode(ids, skip_special=True)
+
+    def decode_given(self, ids: Sequence[int]) -> str:
+        """The text of given tokens, special tokens written out."""
+        return self._decode(ids, skip_special=False)
+
+    def _decode(self, ids: Sequence[int], *, skip_special: bool) -> str:
+        text: str = self.tokenizer.decode(
+            list(ids), skip_special_tokens=skip_special, clean_up_tokenization_spaces=False
+        )
         return text
 
     def spell(self, token: int) -> str:
