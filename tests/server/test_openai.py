@@ -17,7 +17,7 @@ from tests.server.api import MODEL, ROWS, WAITING, Api, make_state, running
 
 from persona_steering.backends.base import Message, Request, Sampling
 from persona_steering.errors import ModelError, ModelMemoryError
-from persona_steering.server.schemas import MAX_TOKENS
+from persona_steering.server.limits import LIMITS
 from persona_steering.server.security import Door
 
 ASK: list[Any] = [{"role": "user", "content": "hello"}]
@@ -222,7 +222,7 @@ def test_an_unknown_model_is_not_found_and_never_the_base(model: str, client: op
         ({**SAGE, "personas": {"sage": 1}}, 400, "duplicate_vector", "steering", "2 times"),
         ({"personas": {"../x": 1}}, 400, "invalid_steering", None, "not a valid name"),
         ({"personas": {"sage": "much"}}, 400, "invalid_steering", "steering.personas.sage", "number"),
-        ({"vectors": [{"name": "sage", "coefficient": 1, "layers": [99]}]}, 400, "invalid_steering", "steering", "99"),
+        ({"vectors": [{"name": "sage", "coefficient": 1, "layers": [99]}]}, 400, "layer_out_of_range", "steering", "99"),
         ({"vectors": [{"name": "sage", "coefficient": 1, "layers": [1, 1]}]}, 400, "invalid_steering", None, "twice"),
         ([1], 400, "invalid_steering", "steering", "steering"),
     ],
@@ -243,7 +243,7 @@ def test_steering_that_cannot_be_honoured_is_refused_by_name(
         ({"logprobs": True}, "logprobs"),
         ({"tools": [{}]}, "tools"),
         ({"temperature": 9}, "temperature"),
-        ({"max_tokens": MAX_TOKENS + 1}, "max_tokens"),
+        ({"max_tokens": LIMITS.max_tokens + 1}, "max_tokens"),
         ({"n": 99}, "n"),
         ({"seed": -1}, "seed"),
         ({"messages": []}, "messages"),

@@ -7,14 +7,15 @@ from dataclasses import dataclass
 
 from persona_steering.backends.base import Completion, Message, Request, Sampling, conversation
 from persona_steering.backends.wrapper import ModelWrapper
-from persona_steering.calibration.caps import capping_band, floor_at_percentile
+from persona_steering.calibration.caps import Cap, capping_band, floor_at_percentile, make_cap
 from persona_steering.calibration.layers import addition
 from persona_steering.config import Config
 from persona_steering.config.schema import Layers
 from persona_steering.errors import RecipeError
-from persona_steering.interventions import Add, Floor, Intervention, Recipe, format_blend, parse_strength
+from persona_steering.interventions import Add, Ceiling, Floor, Intervention, Recipe, format_blend, parse_strength
 from persona_steering.personas.manager import PersonaManager
 from persona_steering.vectors import Calibration, SteeringVector
+from persona_steering.vectors.card import active_calibration
 
 # A vector without a calibration has no measured strength. It gets the middle of the doses that the calibration
 # searches, shared over the middle of its layers, and a warning that says so.
@@ -122,10 +123,12 @@ class SteeringEngine:
         *,
         safety: bool | None = None,
         layers: Mapping[str, Sequence[int]] | None = None,
+        caps: Sequence[Cap] = (),
     ) -> Steering:
         """The recipe of a blend; `safety` None takes the configured choice.
 
-        `layers` says for some of the names where to steer instead; the dose is then shared over them.
+        `layers` says for some of the names where to steer instead; the dose is then shared over them. `caps` are bounds
+        of one's own, beside the floor of safety.
         With safety every vector loses its component along the safety axis, and a floor on that axis is added.
         The base model is left as it is. Raises NotFoundError, ModelMismatchError or RecipeError.
         """
@@ -148,14 +151,35 @@ class SteeringEngine:
             warnings.append("the strengths add up to more than 1: coherence was not measured for this blend.")
         if safe and active:
             items.append(self.safety_floor())
+        bounds = [self.cap(cap) for cap in caps]
+        _check_bounds(bounds)
+        items += bounds
         return Steering(Recipe(tuple(items)), weights, safe and bool(active), tuple(warnings))
 
     def safety_floor(self) -> Floor:
         """The floor on the safety axis, at the configured layers and percentile."""
         axis = self.manager.safety_axis()
+        return floor_at_percentile(axis, self._percentile, self.capping_layers(axis))
+
+    def cap(self, cap: Cap) -> Floor | Ceiling:
+        """A bound on the projection along any vector of the model. Raises NotFoundError and RecipeError."""
+        self.manager.bind(self.model.identity)
+        axis = self.manager.find_vector(cap.axis)
+        return make_cap(cap, axis, cap.layers or self.capping_layers(axis))
+
+    def capping_layers(self, axis: SteeringVector) -> tuple[int, ...]:
+        """Where an axis is capped unless somebody says otherwise: as configured."""
         layers = self._settings.capping_layers
-        chosen = capping_band(axis, self.model.identity.num_layers) if layers == "auto" else tuple(layers)
-        return floor_at_percentile(axis, self._percentile, chosen)
+        return capping_band(axis, self.model.identity.num_layers) if layers == "auto" else tuple(layers)
+
+    def reading_layer(self, vector: SteeringVector) -> int:
+        """Where a vector is read unless somebody says otherwise: the last layer that it steers, or is capped at."""
+        if vector.metadata.kind == "axis":
+            return self.capping_layers(vector)[-1]
+        calibration = active_calibration(vector.metadata, safety=self._settings.safety)
+        if calibration is not None:
+            return calibration.layers[-1]
+        return _middle(vector, self.model.identity.num_layers)[-1]
 
     def _is_safe(self, safety: bool | None) -> bool:
         return self._settings.safety if safety is None else safety
@@ -176,6 +200,18 @@ class SteeringEngine:
         dose = UNCALIBRATED_DOSE if calibration is None else calibration.relative_dose
         layers = _middle(vector, self.model.identity.num_layers) if chosen == "auto" else tuple(chosen)
         return addition(vector, layers, strength * dose)
+
+
+def _check_bounds(bounds: Sequence[Floor | Ceiling]) -> None:
+    """Raises RecipeError where a floor lies above a ceiling: the one applied last would undo the other."""
+    for low in (one for one in bounds if isinstance(one, Floor)):
+        for high in (one for one in bounds if isinstance(one, Ceiling) and one.vector.digest == low.vector.digest):
+            for layer in low.values.keys() & high.values.keys():
+                if low.values[layer] > high.values[layer]:
+                    raise RecipeError(
+                        f"the floor on {low.vector.name!r} lies above its ceiling at layer {layer}.",
+                        hint="Give a floor below the ceiling.",
+                    )
 
 
 def _middle(vector: SteeringVector, num_layers: int) -> tuple[int, ...]:

@@ -47,6 +47,8 @@ class ErrorDetail(BaseModel):
     type: ErrorType
     param: str | None = Field(default=None, description="the field of the request, such as steering.vectors[1].name")
     code: str
+    hint: str | None = Field(default=None, description="what to do; it ends the message too")
+    request_id: str | None = Field(default=None, description="as in x-request-id, under which the log speaks of it")
 
 
 class ErrorBody(BaseModel):
@@ -135,9 +137,16 @@ def _failure(code: str, message: str, hint: str) -> ApiError:
     return ApiError(500, "server_error", code, message, hint=hint, headers={"x-should-retry": "false"})
 
 
-def body_of(error: ApiError) -> dict[str, object]:
+def body_of(error: ApiError, request_id: str | None = None) -> dict[str, object]:
     """The envelope."""
-    detail = ErrorDetail(message=str(error), type=error.type, param=error.param, code=error.code)
+    detail = ErrorDetail(
+        message=str(error),
+        type=error.type,
+        param=error.param,
+        code=error.code,
+        hint=error.hint or None,
+        request_id=request_id,
+    )
     return ErrorBody(error=detail).model_dump()
 
 

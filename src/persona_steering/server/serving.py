@@ -10,6 +10,7 @@ from pathlib import Path
 
 from persona_steering.backends.base import Request
 from persona_steering.backends.wrapper import ModelWrapper
+from persona_steering.calibration.caps import Cap
 from persona_steering.config import Config
 from persona_steering.engine.steering import Steering, SteeringEngine
 from persona_steering.errors import NotFoundError, UsageError, nearest
@@ -17,10 +18,12 @@ from persona_steering.interventions import parse_strength
 from persona_steering.personas.manager import PersonaManager
 from persona_steering.server.errors import ApiError, as_api_error
 from persona_steering.server.scheduler import ROWS, WAITING, Item, Scheduler, Ticket
+from persona_steering.vectors import SteeringVector
 from persona_steering.vectors.card import Card, make_cards
 from persona_steering.vectors.vector import check_name
 
 ALIAS = "persona-steer"  # whatever model is loaded
+PRESET = "preset/"  # before the name of a preset in a model id
 DEADLINE = 600.0  # seconds; an answer that takes longer ends as it then stands
 
 
@@ -66,16 +69,19 @@ class Serving:
             cards = make_cards(self.manager.entries(), self.manager.model, safety=self.config.steering.safety)
         return sorted((c for c in cards if c.kind == "persona" and c.status == "ready"), key=lambda card: card.name)
 
-    def names_in(self, model: str) -> dict[str, float]:
-        """What a model id steers with: nothing, or one name with its strength.
+    def variant_of(self, model: str) -> tuple[str | None, float | None]:
+        """What a model id steers with: a persona or trait with its strength, a preset (without), or nothing.
 
         The longest id that fits counts, since ids may hold colons. Raises ApiError: 404 for an unknown one.
         """
         for base in sorted({self.model_id, self._given_id, ALIAS}, key=len, reverse=True):
             if model == base:
-                return {}
+                return None, None
             if model.startswith(f"{base}:"):
-                return self._of_suffix(model, model.removeprefix(f"{base}:"))
+                suffix = model.removeprefix(f"{base}:")
+                if suffix.startswith(PRESET):
+                    return suffix.removeprefix(PRESET), None
+                return self._of_suffix(model, suffix)
         raise ApiError(
             404,
             "not_found_error",
@@ -85,7 +91,7 @@ class Serving:
             hint=f"This server has {self.model_id!r}, also as {ALIAS!r}; see GET /v1/models.",
         )
 
-    def _of_suffix(self, model: str, suffix: str) -> dict[str, float]:
+    def _of_suffix(self, model: str, suffix: str) -> tuple[str, float]:
         name, at, number = suffix.partition("@")
         try:
             with self._vectors:
@@ -100,7 +106,7 @@ class Serving:
                 hint=nearest(name, self.names()),
             ) from None
         try:
-            return {name: parse_strength(number) if at else self._engine.default_strength}
+            return name, parse_strength(number) if at else self._engine.default_strength
         except UsageError as error:
             raise as_api_error(error, param="model") from None
 
@@ -114,8 +120,39 @@ class Serving:
         with self._vectors:
             return self.manager.kind_of(name)
 
+    @property
+    def num_layers(self) -> int:
+        return self.manager.model.num_layers
+
+    def find_axis(self, name: str) -> SteeringVector:
+        """Any vector that a projection can be taken on. Raises ApiError: 404 with the nearest names."""
+        check_name(name)
+        with self._vectors:
+            try:
+                return self.manager.find_vector(name)
+            except NotFoundError:
+                known = [one.name for one in self.manager.entries() if one.metadata and one.metadata.kind != "baseline"]
+        raise ApiError(
+            404,
+            "not_found_error",
+            "axis_not_found",
+            f"unknown axis {name!r}.",
+            param="steering",
+            hint=f"{nearest(name, known)} Make the axes with: persona-steer extract-axes".strip(),
+        )
+
+    def reading(self, name: str) -> tuple[SteeringVector, int]:
+        """A vector to read projections on, and the layer to read them at. Raises as `find_axis`."""
+        vector = self.find_axis(name)
+        return vector, self._engine.reading_layer(vector)
+
     def steering(
-        self, blend: Mapping[str, float], *, safety: bool | None, layers: Mapping[str, Sequence[int]]
+        self,
+        blend: Mapping[str, float],
+        *,
+        safety: bool | None,
+        layers: Mapping[str, Sequence[int]],
+        caps: Sequence[Cap] = (),
     ) -> Steering:
         """The recipe of a blend. Raises as `SteeringEngine.steering`; ApiError where the safety axis is missing."""
         safe = self.config.steering.safety if safety is None else safety
@@ -131,7 +168,7 @@ class Serving:
                     param="steering.safety",
                     hint='Make it with: persona-steer extract-axes safety. Or send "safety": false.',
                 )
-            return self._engine.steering(blend, safety=safety, layers=layers)
+            return self._engine.steering(blend, safety=safety, layers=layers, caps=caps)
 
     def submit(self, request: Request, hear: Callable[[Item], None]) -> Ticket:
         """Queues a request; its items go to `hear`, in the thread that writes. Raises as `Scheduler.submit`."""

@@ -8,13 +8,11 @@ from collections.abc import AsyncIterator, Sequence
 from dataclasses import dataclass, field
 
 from persona_steering.backends.base import Completion, Piece
-from persona_steering.engine.steering import Steering
 from persona_steering.errors import PersonaSteeringError
 from persona_steering.server.answering import Answers
-from persona_steering.server.asked import echo
 from persona_steering.server.errors import ApiError, as_api_error, body_of, internal_error
-from persona_steering.server.schemas import Usage
-from persona_steering.server.serving import Serving
+from persona_steering.server.schemas.openai import Usage
+from persona_steering.server.steering import Steered
 
 PING = 15.0  # seconds of silence after which a comment keeps the connection open
 FINISH = {"stop": "stop", "length": "length", "cancelled": "length", "filtered": "content_filter"}
@@ -29,8 +27,7 @@ class Stream:
     created: int
     model: str
     seeds: Sequence[int]
-    steering: Steering
-    serving: Serving
+    steered: Steered
     with_usage: bool = False
     done: list[Completion] = field(default_factory=list)
 
@@ -55,7 +52,7 @@ class Stream:
             yield b"data: [DONE]\n\n"
 
     def _first(self, place: int) -> bytes:
-        applied = echo(self.steering, self.serving)
+        applied = self.steered.echo()
         return self._chunk(
             [_choice(place, {"role": "assistant", "content": ""})],
             steering=applied and applied.model_dump(exclude={"caps_engaged"}),
@@ -67,7 +64,7 @@ class Stream:
             return self._chunk([_choice(place, {"content": item.text})])
         self.done.append(item)
         # the hash is of the recipe that was applied to the last
-        steering = {"hash": item.recipe_hash, "caps_engaged": item.caps_engaged} if self.steering.recipe else None
+        steering = {"hash": item.recipe_hash, "caps_engaged": item.caps_engaged} if self.steered.recipe else None
         return self._chunk([_choice(place, {}, FINISH[item.finish_reason])], steering=steering)
 
     def _chunk(self, choices: list[dict[str, object]], **more: object) -> bytes:

@@ -6,11 +6,12 @@ import json
 import sqlite3
 import time
 
-from pydantic import BaseModel, ConfigDict, Field, JsonValue
+from pydantic import BaseModel, ConfigDict, Field
 
 from persona_steering.errors import ConflictError, unknown
 from persona_steering.server.database import Database
 from persona_steering.server.paging import Page, PageQuery, select_page
+from persona_steering.server.schemas.steering import SteeringRequest
 from persona_steering.server.stores.versions import check_version
 from persona_steering.vectors import check_name
 
@@ -22,7 +23,7 @@ class Preset(BaseModel):
 
     name: str
     description: str = ""
-    steering: dict[str, JsonValue] = Field(description="as in a request; kept as it is given")
+    steering: SteeringRequest
     created_at: float = Field(description="seconds since 1970")
     updated_at: float
     version: int
@@ -38,7 +39,7 @@ class PresetStore:
     def __init__(self, database: Database) -> None:
         self._database = database
 
-    def create(self, name: str, steering: dict[str, JsonValue], *, description: str = "") -> Preset:
+    def create(self, name: str, steering: SteeringRequest, *, description: str = "") -> Preset:
         """A new one."""
         now = time.time()
         made = Preset(
@@ -54,7 +55,7 @@ class PresetStore:
                 raise ConflictError(f"the preset {name!r} exists already.", hint="Change it, or choose another name.")
             connection.execute(
                 "INSERT INTO presets VALUES (:name, :description, :steering, :created_at, :updated_at, :version)",
-                made.model_dump() | {"steering": json.dumps(steering)},
+                _row(made),
             )
         return made
 
@@ -73,7 +74,7 @@ class PresetStore:
         self,
         name: str,
         *,
-        steering: dict[str, JsonValue] | None = None,
+        steering: SteeringRequest | None = None,
         description: str | None = None,
         expected: int | None = None,
     ) -> Preset:
@@ -88,7 +89,7 @@ class PresetStore:
             connection.execute(
                 "UPDATE presets SET description = :description, steering = :steering, updated_at = :updated_at, "
                 "version = :version WHERE name = :name",
-                changed.model_dump() | {"steering": json.dumps(changed.steering)},
+                _row(changed),
             )
         return changed
 
@@ -106,6 +107,10 @@ def _find(connection: sqlite3.Connection, name: str, expected: int | None = None
     found = _preset(row)
     check_version(f"preset {name!r}", found.version, expected)
     return found
+
+
+def _row(preset: Preset) -> dict[str, object]:
+    return preset.model_dump() | {"steering": preset.steering.model_dump_json(exclude_defaults=True)}
 
 
 def _preset(row: sqlite3.Row) -> Preset:

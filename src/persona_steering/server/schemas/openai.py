@@ -1,70 +1,14 @@
-"""What requests and answers of the OpenAI surface look like. Inside `steering` nothing unknown is accepted."""
+"""What requests and answers of the OpenAI surface look like."""
 
 from __future__ import annotations
 
 import json
 from typing import Annotated, Any, Literal
 
-from pydantic import AfterValidator, BaseModel, ConfigDict, Discriminator, Field, JsonValue, Tag, model_validator
+from pydantic import BaseModel, ConfigDict, Field, JsonValue, model_validator
 
-from persona_steering.errors import UsageError
-from persona_steering.interventions.recipe import MAX_STRENGTH
-from persona_steering.vectors import check_name
-from persona_steering.vectors.values import Layer
-
-MAX_MESSAGES = 256
-MAX_TOKENS = 4096
-MAX_VECTORS = 8
-MAX_CHOICES = 8
-MAX_STOPS = 16
-
-
-def _name(value: str) -> str:
-    try:
-        return check_name(value)
-    except UsageError as error:
-        raise ValueError(str(error)) from None
-
-
-def _once(layers: list[int]) -> list[int]:
-    if len(set(layers)) < len(layers):
-        raise ValueError("a layer is named twice")
-    return sorted(layers)
-
-
-Name = Annotated[str, AfterValidator(_name)]
-Strength = Annotated[float, Field(ge=-MAX_STRENGTH, le=MAX_STRENGTH, allow_inf_nan=False)]
-Weights = Annotated[dict[Name, Strength], Field(max_length=MAX_VECTORS)]
-
-
-class SteeredVector(BaseModel):
-    """One persona or trait."""
-
-    model_config = ConfigDict(extra="forbid")
-
-    name: Name
-    coefficient: Strength = Field(description="1.0 is the strongest dose measured to stay coherent")
-    layers: Annotated[list[Layer], Field(min_length=1, max_length=512), AfterValidator(_once)] | None = Field(
-        default=None, description="0-based; null: those it was calibrated at"
-    )
-
-
-class SteeringRequest(BaseModel):
-    """What steers an answer. Each name once, in whichever of the three places."""
-
-    model_config = ConfigDict(extra="forbid")
-
-    personas: Weights = {}
-    traits: Weights = {}
-    vectors: list[SteeredVector] = Field(default=[], max_length=MAX_VECTORS)
-    safety: bool | None = Field(default=None, description="null: as the server is configured")
-
-
-TEXT, OBJECT = "short form", "object form"  # as they stand in the place of a validation error
-SteeringField = Annotated[
-    Annotated[str, Field(max_length=1000), Tag(TEXT)] | Annotated[SteeringRequest, Tag(OBJECT)],
-    Discriminator(lambda value: TEXT if isinstance(value, str) else OBJECT),
-]
+from persona_steering.server.limits import LIMITS
+from persona_steering.server.schemas.steering import AppliedSteering, SteeringField
 
 
 class TextPart(BaseModel):
@@ -121,55 +65,25 @@ class ChatRequest(BaseModel):
         return data
 
     model: str = Field(min_length=1, max_length=512, description="MODEL, MODEL:PERSONA or MODEL:PERSONA@STRENGTH")
-    messages: list[ChatMessage] = Field(min_length=1, max_length=MAX_MESSAGES)
+    messages: list[ChatMessage] = Field(min_length=1, max_length=LIMITS.messages)
     steering: SteeringField | None = Field(default=None, description='or the short form "sage:0.6,formal:-0.3"')
     stream: bool = False
     stream_options: StreamOptions | None = None
     temperature: float | None = Field(default=None, ge=0, le=2)
     top_p: float | None = Field(default=None, gt=0, le=1)
-    max_tokens: int | None = Field(default=None, ge=1, le=MAX_TOKENS)
-    max_completion_tokens: int | None = Field(default=None, ge=1, le=MAX_TOKENS)
+    max_tokens: int | None = Field(default=None, ge=1, le=LIMITS.max_tokens)
+    max_completion_tokens: int | None = Field(default=None, ge=1, le=LIMITS.max_tokens)
     seed: int | None = Field(default=None, ge=0, lt=2**62)
     stop: (
         Annotated[str, Field(min_length=1)]
-        | Annotated[list[Annotated[str, Field(min_length=1)]], Field(max_length=MAX_STOPS)]
+        | Annotated[list[Annotated[str, Field(min_length=1)]], Field(max_length=LIMITS.stops)]
         | None
     ) = None
-    n: int | None = Field(default=None, ge=1, le=MAX_CHOICES, description="the seeds are seed, seed + 1, ...")
+    n: int | None = Field(default=None, ge=1, le=LIMITS.choices, description="the seeds are seed, seed + 1, ...")
     response_format: ResponseFormat | None = None
     logprobs: bool | None = Field(default=None, description="not supported: refused")
     top_logprobs: int | None = Field(default=None, description="not supported: refused")
     tools: list[JsonValue] | None = Field(default=None, description="not supported: refused")
-
-
-class AppliedVector(BaseModel):
-    """What one vector does to the answer."""
-
-    name: str
-    kind: str
-    coefficient: float
-    layers: list[int]
-    relative_dose: float | None = Field(description="sum over layers of ||c v|| / ||h||; null: not known")
-
-
-class AppliedCap(BaseModel):
-    """A bound on a projection."""
-
-    axis: str
-    op: str
-    layers: list[int]
-
-
-class AppliedSteering(BaseModel):
-    """What was done to the model. In a stream the first chunk has it, and the last chunk the caps engaged."""
-
-    hash: str
-    applied: list[AppliedVector]
-    caps: list[AppliedCap]
-    safety: bool
-    recipe: list[JsonValue] = Field(description="the canonical form, of which `hash` is the hash")
-    warnings: list[str]
-    caps_engaged: int | None = Field(default=None, description="(layer, token) pairs at which a bound acted")
 
 
 class AnswerMessage(BaseModel):

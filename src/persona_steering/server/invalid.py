@@ -1,0 +1,60 @@
+"""What is said of a request that does not fit its form: the first field that is wrong, and what was perhaps meant."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from fastapi.exceptions import RequestValidationError
+from pydantic import BaseModel
+
+from persona_steering.errors import nearest
+from persona_steering.server.errors import ApiError
+from persona_steering.server.schemas.steering import (
+    OBJECT,
+    TEXT,
+    CapRequest,
+    SteeredVector,
+    SteeringRequest,
+    TraceRequest,
+)
+
+_PLACES = {"body", "query", "path", "header"}
+_MODELS: dict[str | int, type[BaseModel]] = {
+    "steering": SteeringRequest,
+    "vectors": SteeredVector,
+    "caps": CapRequest,
+    "trace": TraceRequest,
+}
+
+
+def as_refusal(error: RequestValidationError) -> ApiError:
+    """400; pydantic's own account holds what was sent, and is not echoed."""
+    first = error.errors()[0]
+    place = [part for part in first["loc"] if part not in (TEXT, OBJECT)]
+    place = place[1:] if place[:1] and place[0] in _PLACES else place
+    param, hint = _dotted(place), ""
+    if first["type"] == "json_invalid":
+        message, param = "the body is not valid JSON.", ""
+    elif first["type"] == "extra_forbidden":
+        message = f"unknown field {place[-1]!r} in {_dotted(place[:-1]) or 'the body'}."
+        hint = nearest(str(place[-1]), _fields_at(place[:-1]))
+    else:
+        said = str(first["msg"]).removeprefix("Value error, ")
+        message = f"{param or 'the body'}: {said[:1].lower()}{said[1:]}"
+        message += "" if message.endswith((".", "?")) else "."
+    code = "invalid_steering" if "steering" in place else "invalid_value"
+    return ApiError(400, "invalid_request_error", code, message, param=param or None, hint=hint)
+
+
+def _fields_at(place: Sequence[str | int]) -> Sequence[str]:
+    """The fields there are at a place inside `steering`; none are known elsewhere."""
+    if "steering" not in place:
+        return ()
+    model = next(_MODELS[part] for part in reversed(place) if part in _MODELS)
+    return tuple(model.model_fields)
+
+
+def _dotted(place: Sequence[str | int]) -> str:
+    """steering.vectors[1].name"""
+    text = "".join(f"[{part}]" if isinstance(part, int) else f".{part}" for part in place)
+    return text.removeprefix(".")
