@@ -8,7 +8,7 @@ from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import Generic, Protocol, TypeVar
+from typing import Generic, Literal, Protocol, TypeVar
 
 from pydantic import BaseModel, JsonValue, ValidationError
 
@@ -21,6 +21,7 @@ from persona_steering.personas.manager import PersonaManager
 from persona_steering.server.stores.job_models import Subject
 from persona_steering.vectors.values import Closed
 
+Change = Literal["made", "changed", "deleted"]
 Params = TypeVar("Params", bound=BaseModel)
 
 
@@ -116,6 +117,7 @@ class JobType(ABC, Generic[Params]):
 
     name: str
     params: type[Params]
+    changes: Change | None = None  # to the library, once it has succeeded
     needs_model: bool = True  # then it runs on the model that was loaded when it was asked for, or not at all
 
     def subject(self, params: Params) -> Subject | None:

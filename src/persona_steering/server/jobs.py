@@ -63,7 +63,12 @@ class JobRunner:
         self._news, self._stopping = threading.Event(), threading.Event()
         self._cancelled: set[str] = set()
         self._speeds: dict[str, Speed] = {}
+        self._listeners: list[Callable[[Job], None]] = []
         self._thread = threading.Thread(target=self._work, name="jobs", daemon=True)
+
+    def listen(self, listener: Callable[[Job], None]) -> None:
+        """Has `listener` called with every job that has run, in the thread of the jobs."""
+        self._listeners.append(listener)
 
     def start(self, *, resume: bool = True) -> list[Job]:
         """Marks what an earlier server left as interrupted, and begins to work.
@@ -134,8 +139,12 @@ class JobRunner:
     def retry(self, identifier: str) -> Job:
         """Queues a job that failed, was cancelled or interrupted; it goes on from the batches on disk.
 
-        Raises: NotFoundError, ConflictError, BusyError as `JobStore.requeue`.
+        Raises: ModelMismatchError where another model is loaded by now, what says that none is, and NotFoundError,
+        ConflictError, BusyError as `JobStore.requeue`.
         """
+        model = self.store.get(identifier).model
+        if model is not None:
+            _check_model(model, _model_of(self._bench()))
         job = self.store.requeue(identifier, max_unfinished=self._max_unfinished)
         self._cancelled.discard(identifier)  # where it ended before it heard of that
         self._news.set()
@@ -230,12 +239,14 @@ class JobRunner:
         """Keeps how a job ended, as soon as the disk lets it."""
         while True:
             try:
-                self.store.finish(job.id, ending, result=result, error=error)
-                return
+                done = self.store.finish(job.id, ending, result=result, error=error)
+                break
             except (StorageError, BusyError) as refused:
                 _log.error("how %s ended cannot be kept: %s", job.id, refused)
                 if self._stopping.wait(RETRY_STORING):
                     return  # the next start finds it interrupted
+        for listener in self._listeners:
+            listener(done)
 
     def _is_to_stop(self, identifier: str) -> bool:
         return identifier in self._cancelled or self._stopping.is_set()

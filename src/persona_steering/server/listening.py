@@ -65,6 +65,7 @@ def server_of(app: FastAPI) -> uvicorn.Server:
     class Server(uvicorn.Server):
         async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
             loop = asyncio.get_running_loop()
+            app.state.server.end_feeds()
             ending = loop.call_later(PATIENCE, loop.run_in_executor, None, app.state.server.end_answers)
             try:
                 await super().shutdown(sockets)

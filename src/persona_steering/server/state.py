@@ -4,13 +4,16 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
+from typing import Literal
 
 from persona_steering.config import Config
 from persona_steering.personas.manager import PersonaManager
 from persona_steering.server.database import Database
+from persona_steering.server.feed import Feed, LibraryChange
 from persona_steering.server.jobs import JobRunner
 from persona_steering.server.slot import ModelChoice, ModelSlot, SlotStatus
 from persona_steering.server.stores.conversations import ConversationStore
+from persona_steering.server.stores.job_models import Job
 from persona_steering.server.stores.jobs import JobStore
 from persona_steering.server.stores.presets import PresetStore
 from persona_steering.server.stores.runs import RunStore
@@ -29,13 +32,21 @@ class ServerState:
         self.jobs = JobRunner(
             JobStore(database), self.runs, JOBS, config=config, open_backend=slot.open_backend, lane=slot
         )
+        self.feed = Feed()
         self._working = False
         slot.listen(self._on_model)
+        slot.listen(self.feed.tell)
+        self.jobs.store.listen(self.feed.tell)
+        self.jobs.listen(self._on_job)
 
     def start(self) -> None:
         """Marks what an earlier server left unfinished. Jobs begin once there is a model."""
         self.conversations.interrupt_writing()
         self._on_model(self.slot.status)
+
+    def end_feeds(self) -> None:
+        """Lets those go who listen for news, which would never end by themselves."""
+        self.feed.close()
 
     def end_answers(self) -> None:
         """Ends every answer, and takes no new ones."""
@@ -43,6 +54,7 @@ class ServerState:
 
     def close(self) -> None:
         """Ends all answers, interrupts the running job, frees the model, and lets go of the workspace."""
+        self.end_feeds()
         self.end_answers()
         self.jobs.close()
         self.slot.close()
@@ -67,3 +79,11 @@ class ServerState:
         if status.state == "ready" and not self._working:
             self._working = True
             self.jobs.start()
+
+    def _on_job(self, job: Job) -> None:
+        change = JOBS[job.type].changes if job.type in JOBS else None
+        if change is None or job.subject is None or job.status != "succeeded":
+            return
+        kinds: dict[str, Literal["persona", "trait"]] = {"persona": "persona", "trait": "trait"}
+        kind = kinds.get(job.subject.kind)
+        self.feed.tell(LibraryChange(kind=kind, name=job.subject.name if kind else None, change=change))

@@ -40,6 +40,8 @@ Measured = TypeVar("Measured", bound=MeasureParams)
 class Creation(JobType[Made]):
     """A calibrated vector out of a persona or trait."""
 
+    changes = "made"
+
     @abstractmethod
     def planned(self, params: Made) -> Persona | Trait:
         """What is made; where a model still has to write its prompts, others stand in for them."""
@@ -111,6 +113,7 @@ class ExtractAxes(JobType[AxesParams]):
     """`axes.extract`"""
 
     name = "axes.extract"
+    changes = "made"
     params = AxesParams
 
     def subject(self, params: AxesParams) -> Subject:
@@ -198,6 +201,7 @@ class CardJob(MeasureJob[CardParams]):
     """`card`"""
 
     name = "card"
+    changes = "changed"
     params = CardParams
 
     def plan(self, params: CardParams, bench: Bench) -> CardMeasurement:
