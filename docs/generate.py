@@ -1,8 +1,9 @@
-"""Writes docs/cli.md and docs/api.md from the code; with --check only says whether they are fresh."""
+"""Writes cli.md, api.md and openapi.json from the code; with --check only says whether they are fresh."""
 
 from __future__ import annotations
 
 import inspect
+import json
 import re
 import sys
 from pathlib import Path
@@ -11,6 +12,7 @@ import click
 
 import persona_steering
 from persona_steering.cli.main import root
+from persona_steering.server.app import interface
 
 HERE = Path(__file__).parent
 
@@ -68,9 +70,14 @@ def _signature(value: object) -> str:
         return ""
 
 
+def interface_document() -> str:
+    """The OpenAPI document of the server, of which the page's types are made."""
+    return json.dumps(interface(), indent=1, ensure_ascii=False) + "\n"
+
+
 def main() -> int:
     stale = []
-    for page, text in (("cli.md", cli_page()), ("api.md", api_page())):
+    for page, text in (("cli.md", cli_page()), ("api.md", api_page()), ("openapi.json", interface_document())):
         file = HERE / page
         if "--check" in sys.argv[1:]:
             if not file.exists() or file.read_text() != text:

@@ -6,6 +6,7 @@ import json
 import logging
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
+from typing import Any
 
 from fastapi import FastAPI, Request, Response
 from fastapi.concurrency import run_in_threadpool
@@ -17,10 +18,10 @@ from persona_steering.server.aliases import body_at
 from persona_steering.server.errors import ApiError, ErrorType, as_api_error
 from persona_steering.server.guard import Guard
 from persona_steering.server.invalid import as_refusal
+from persona_steering.server.published import PublishedApi
 from persona_steering.server.routes import health, openai
 from persona_steering.server.security import Door
 from persona_steering.server.state import ServerState
-from persona_steering.vectors.metadata import package_version
 
 _log = logging.getLogger("persona_steering.server")
 
@@ -37,17 +38,8 @@ def create_app(state: ServerState, door: Door) -> FastAPI:
         yield
         await run_in_threadpool(state.close)
 
-    # the pages of documentation would load scripts from elsewhere
-    app = FastAPI(
-        title="persona-steering",
-        version=package_version() or "0",
-        lifespan=lifespan,
-        docs_url=None,
-        redoc_url=None,
-    )
+    app = _with_routes(PublishedApi(lifespan=lifespan))
     app.state.server = state
-    for router in ROUTERS:
-        app.include_router(router)
     app.add_middleware(Guard, door=door)
     handlers: dict[type[Exception], Callable[[Request, Exception], Response]] = {
         PersonaSteeringError: _on_error,
@@ -56,6 +48,17 @@ def create_app(state: ServerState, door: Door) -> FastAPI:
     }
     for kind, handler in handlers.items():
         app.add_exception_handler(kind, handler)
+    return app
+
+
+def interface() -> dict[str, Any]:
+    """The OpenAPI document of every server, without one."""
+    return _with_routes(PublishedApi()).openapi()
+
+
+def _with_routes(app: PublishedApi) -> PublishedApi:
+    for router in ROUTERS:
+        app.include_router(router)
     return app
 
 
