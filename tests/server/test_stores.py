@@ -10,6 +10,7 @@ from persona_steering.errors import ConflictError, NotFoundError, UsageError
 from persona_steering.server.database import Database
 from persona_steering.server.ids import check_id, new_id
 from persona_steering.server.paging import PageQuery
+from persona_steering.server.schemas.steering import SteeringRequest
 from persona_steering.server.stores.conversations import ConversationStore, Made, Segment, Timings
 from persona_steering.server.stores.presets import PresetStore
 from persona_steering.server.stores.runs import RunStore
@@ -211,17 +212,17 @@ def test_a_cursor_of_another_list_is_refused(store: ConversationStore) -> None:
 
 def test_presets_are_kept_by_name(database: Database) -> None:
     presets = PresetStore(database)
-    warm = presets.create("warm", {"vectors": [{"name": "sage", "coefficient": 0.6}]}, description="Kind.")
-    presets.create("cold", {"vectors": []})
+    warm = presets.create("warm", SteeringRequest.model_validate({"personas": {"sage": 0.6}}), description="Kind.")
+    presets.create("cold", SteeringRequest())
     assert presets.get("warm") == warm
     assert [one.name for one in presets.page().data] == ["cold", "warm"]
-    changed = presets.change("warm", steering={"vectors": []}, expected=1)
-    assert (changed.steering, changed.description, changed.version) == ({"vectors": []}, "Kind.", 2)
+    changed = presets.change("warm", steering=SteeringRequest(scale=0.5), expected=1)
+    assert (changed.steering, changed.description, changed.version) == (SteeringRequest(scale=0.5), "Kind.", 2)
     assert presets.get("warm") == changed
     with pytest.raises(ConflictError, match="version 2"):
         presets.change("warm", description="", expected=1)
     with pytest.raises(ConflictError, match="exists already"):
-        presets.create("warm", {})
+        presets.create("warm", SteeringRequest())
     presets.delete("warm", expected=2)
     with pytest.raises(NotFoundError, match="warm"):
         presets.get("warm")
@@ -229,12 +230,12 @@ def test_presets_are_kept_by_name(database: Database) -> None:
 
 def test_an_unknown_preset_names_the_nearest_and_a_path_is_no_name(database: Database) -> None:
     presets = PresetStore(database)
-    presets.create("warm-sage", {})
+    presets.create("warm-sage", SteeringRequest())
     with pytest.raises(NotFoundError) as missing:
         presets.get("warm-sgae")
     assert "warm-sage" in missing.value.hint
     with pytest.raises(UsageError):
-        presets.create("../warm", {})
+        presets.create("../warm", SteeringRequest())
 
 
 def test_runs_are_found_by_kind_and_name_and_measured_again_are_replaced(database: Database) -> None:
