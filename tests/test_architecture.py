@@ -34,7 +34,7 @@ HOMES = {
     "torch": {"backends/transformers", "backends/wrapper.py", "vectors/formats"},
     "transformers": {"backends/transformers"},
     "bitsandbytes": {"backends/transformers"},
-    "httpx2": {"backends/http.py"},
+    "httpx2": {"backends/http.py", "engine/remote/client.py"},
     "llguidance": {"backends/transformers/schema.py"},
     "fastapi": {"server"},
     "starlette": {"server"},

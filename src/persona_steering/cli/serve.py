@@ -87,6 +87,7 @@ def run(session: Session, listening: socket.socket, door: Door, *, made: bool) -
     from persona_steering.server.app import create_app
     from persona_steering.server.database import Database, database_file
     from persona_steering.server.listening import server_of, url_of
+    from persona_steering.server.presence import announced
     from persona_steering.server.slot import ModelSlot
     from persona_steering.server.state import ServerState
 
@@ -108,7 +109,7 @@ def run(session: Session, listening: socket.socket, door: Door, *, made: bool) -
     signal.signal(signal.SIGTERM, signal.default_int_handler)  # both signals stop it the same way
     try:
         state.slot.begin_loading(done=loaded)
-        with contextlib.suppress(KeyboardInterrupt):
+        with contextlib.suppress(KeyboardInterrupt), announced(state, url, key=door.api_key):
             server.run(sockets=[listening])
         failed = state.slot.error
     finally:

@@ -170,6 +170,21 @@ class Serving:
                 )
             return self._engine.steering(blend, safety=safety, layers=layers, caps=caps)
 
+    def loaded(self) -> list[str]:
+        """The personas and traits in memory."""
+        with self._vectors:
+            return self.manager.list_loaded()
+
+    def load(self, name: str) -> None:
+        """Takes a persona or trait into memory. Raises NotFoundError with the nearest names."""
+        with self._vectors:
+            self.manager.load(check_name(name))
+
+    def unload(self, name: str) -> None:
+        """Drops one from memory; the next answer that wants it reads it again. Raises NotFoundError."""
+        with self._vectors:
+            self.manager.unload(check_name(name))
+
     def submit(self, request: Request, hear: Callable[[Item], None]) -> Ticket:
         """Queues a request; its items go to `hear`, in the thread that writes. Raises as `Scheduler.submit`."""
         return self.scheduler.submit(request, timeout=self._deadline, hear=hear)

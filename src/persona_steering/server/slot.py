@@ -68,6 +68,12 @@ class ModelSlot:
             return SlotStatus(state=self._state, model=self._wanted, error=error)
 
     @property
+    def model_name(self) -> str | None:
+        """The loaded model as its user named it, perhaps by a path; None where there is none."""
+        with self._changed:
+            return None if self._model is None else self._model.config.model.name
+
+    @property
     def error(self) -> PersonaSteeringError | None:
         """Why the last load failed, with all that it says of the machine."""
         return self._error
