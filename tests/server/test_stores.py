@@ -11,22 +11,32 @@ from persona_steering.server.database import Database
 from persona_steering.server.ids import check_id, new_id
 from persona_steering.server.paging import PageQuery
 from persona_steering.server.schemas.steering import SteeringRequest
-from persona_steering.server.stores.conversations import ConversationStore, Made, Segment, Timings
+from persona_steering.server.schemas.steering import AppliedSteering, AppliedVector
+from persona_steering.server.stores.conversation_models import ConversationEdit, Made, Segment, Timings
+from persona_steering.server.stores.conversations import ConversationStore
 from persona_steering.server.stores.presets import PresetStore
 from persona_steering.server.stores.runs import RunStore
 
+APPLIED = AppliedSteering(
+    hash="abc",
+    short="sage:0.5",
+    applied=[AppliedVector(name="sage", kind="persona", coefficient=0.5, layers=[1], relative_dose=0.1)],
+    caps=[],
+    safety=False,
+    recipe=[{"op": "add", "layers": [1]}],
+    warnings=["sage is weak on this model."],
+)
 MADE = Made(
     model="embedded",
     segments=(
-        Segment(steering="sage:0.5", safety=True, recipe=[{"op": "add", "layers": [1]}], recipe_hash="abc"),
-        Segment(from_token=7, steering="sage:0.9", safety=True, recipe_hash="def"),
+        Segment(asked="sage:0.5", applied=APPLIED),
+        Segment(from_token=7),
     ),
     sampling=Sampling(seed=16, temperature=0.2),
     finish_reason="stop",
     prompt_tokens=12,
     tokens=30,
     caps_engaged=2,
-    warnings=("sage is weak on this model.",),
     timings=Timings(queued_s=0.1, first_token_s=0.4, total_s=2.5),
 )
 
@@ -68,9 +78,9 @@ def test_answering_again_and_editing_begin_other_branches(store: ConversationSto
     other = store.add_message(it, "system", "You are long-winded.")
     assert store.path(it, edited.id) == [system, edited]
     assert store.path(it) == [other]
-    store.show_branch(it, first.id)
+    store.change(it, ConversationEdit(leaf_id=first.id))
     assert store.path(it) == [system, question, first]
-    store.show_branch(it, None)
+    store.change(it, ConversationEdit(leaf_id=None))
     assert store.path(it) == []
 
 
@@ -82,7 +92,7 @@ def test_deleting_a_branch_takes_what_is_below_it_and_nothing_beside_it(store: C
     store.add_message(it, "user", "d", parent_id=gone.id)
     assert store.delete_branch(gone.id).leaf_id == root.id
     assert store.tree(it) == [root, kept]
-    store.show_branch(it, kept.id)
+    store.change(it, ConversationEdit(leaf_id=kept.id))
     assert store.delete_branch(root.id).leaf_id is None
     assert store.tree(it) == []
 
@@ -97,7 +107,7 @@ def test_a_long_conversation_is_deleted_at_once(store: ConversationStore, databa
             )
             parent = node
     tree = store.tree(it)
-    store.show_branch(it, parent)
+    store.change(it, ConversationEdit(leaf_id=parent))
     assert store.path(it) == tree
     store.delete_branch(tree[1].id)
     assert store.tree(it) == tree[:1]
@@ -130,12 +140,12 @@ def test_a_finished_message_never_changes(store: ConversationStore) -> None:
 
 def test_a_change_of_another_version_is_refused(store: ConversationStore) -> None:
     first = store.create(title="a")
-    second = store.rename(first.id, "b", expected=first.version)
+    second = store.change(first.id, ConversationEdit(title="b"), expected=first.version)
     assert (second.title, second.version) == ("b", first.version + 1)
     for change in (
-        lambda: store.rename(first.id, "c", expected=first.version),
+        lambda: store.change(first.id, ConversationEdit(title="c"), expected=first.version),
         lambda: store.add_message(first.id, "user", "hi", expected=first.version),
-        lambda: store.show_branch(first.id, None, expected=first.version),
+        lambda: store.change(first.id, ConversationEdit(leaf_id=None), expected=first.version),
         lambda: store.delete(first.id, expected=first.version),
     ):
         with pytest.raises(ConflictError, match=f"version {second.version}"):
@@ -149,7 +159,7 @@ def test_messages_belong_to_their_conversation(store: ConversationStore) -> None
     message = store.add_message(one, "user", "hi")
     for wrong in (
         lambda: store.add_message(other, "assistant", "hello", parent_id=message.id),
-        lambda: store.show_branch(other, message.id),
+        lambda: store.change(other, ConversationEdit(leaf_id=message.id)),
         lambda: store.path(other, message.id),
     ):
         with pytest.raises(UsageError, match="another conversation"):
@@ -183,7 +193,7 @@ def test_pages_give_everything_once_in_both_orders(store: ConversationStore) -> 
             if not page.has_more:
                 break
             after = page.last_id
-        assert seen == expected
+        assert [one.id for one in seen] == [one.id for one in expected]
         assert len(page.data) == 1
 
 
@@ -191,7 +201,9 @@ def test_a_page_goes_on_after_an_item_that_was_deleted(store: ConversationStore)
     made = [store.create() for _ in range(4)]
     page = store.page(PageQuery(limit=2, order="asc"))
     store.delete(made[1].id)
-    assert store.page(PageQuery(after=page.last_id, order="asc")).data == made[2:]
+    assert [one.id for one in store.page(PageQuery(after=page.last_id, order="asc")).data] == [
+        one.id for one in made[2:]
+    ]
 
 
 def test_an_empty_list_is_a_page_without_ends(store: ConversationStore) -> None:

@@ -8,21 +8,28 @@ from __future__ import annotations
 
 import sqlite3
 import time
-from collections.abc import Mapping
-from typing import Literal
+from collections.abc import Mapping, Sequence
 
-from pydantic import BaseModel, ConfigDict, Field, JsonValue
-
-from persona_steering.backends.base import FinishReason, Role, Sampling
+from persona_steering.backends.base import Role
 from persona_steering.errors import ConflictError, NotFoundError, UsageError
 from persona_steering.server.database import Database
 from persona_steering.server.ids import check_id, new_id
-from persona_steering.server.paging import Page, PageQuery, select_page
+from persona_steering.server.paging import Page, PageQuery
+from persona_steering.server.stores.conversation_models import (
+    CONVERSATION,
+    MESSAGE,
+    Conversation,
+    ConversationEdit,
+    Draft,
+    FoundConversation,
+    Made,
+    MessageNode,
+    MessageStatus,
+)
+from persona_steering.server.stores.conversation_search import search
 from persona_steering.server.stores.versions import check_version
-from persona_steering.vectors.values import Closed
 
-CONVERSATION, MESSAGE = "conv", "msg"  # prefixes of identifiers
-MessageStatus = Literal["writing", "complete", "stopped", "failed", "interrupted"]
+TITLE_LENGTH = 60  # of a title that is made of a question
 
 _PATH = """
 WITH RECURSIVE path (id, parent_id, depth) AS (
@@ -40,67 +47,6 @@ WITH RECURSIVE branch (id) AS (
 )
 DELETE FROM messages WHERE id IN (SELECT id FROM branch)
 """
-
-
-class Segment(Closed):
-    """What steered an answer from one of its tokens on, until the next segment."""
-
-    from_token: int = Field(default=0, ge=0)
-    steering: str = Field(default="base", description="the blend in its short form")
-    safety: bool = False
-    recipe: list[JsonValue] = Field(default=[], description="in its canonical form")
-    recipe_hash: str = ""
-
-
-class Timings(Closed):
-    """Seconds that an answer took: waiting for its turn, until its first token, and in all."""
-
-    queued_s: float = Field(default=0, ge=0)
-    first_token_s: float | None = Field(default=None, ge=0)
-    total_s: float = Field(default=0, ge=0)
-
-
-class Made(Closed):
-    """How an answer came about: enough to make it again."""
-
-    model: str = ""
-    segments: tuple[Segment, ...] = ()
-    sampling: Sampling = Sampling()
-    finish_reason: FinishReason | None = None
-    prompt_tokens: int = Field(default=0, ge=0, description="of everything before the answer")
-    tokens: int = Field(default=0, ge=0, description="of the answer")
-    caps_engaged: int = Field(default=0, ge=0)
-    warnings: tuple[str, ...] = ()
-    timings: Timings | None = None
-
-
-class MessageNode(BaseModel):
-    """One message of a tree. `parent_id` is None at a root; `made` belongs to answers of a model."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True)
-
-    id: str
-    conversation_id: str
-    parent_id: str | None
-    role: Role
-    content: str
-    status: MessageStatus
-    made: Made | None
-    created_at: float = Field(description="seconds since 1970")
-
-
-class Conversation(BaseModel):
-    """A tree's head. `leaf_id` is the end of the branch that is shown; `version` counts the changes."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True)
-
-    id: str
-    title: str
-    model: str
-    leaf_id: str | None
-    created_at: float = Field(description="seconds since 1970")
-    updated_at: float
-    version: int
 
 
 class ConversationStore:
@@ -126,10 +72,7 @@ class ConversationStore:
             version=1,
         )
         with self._database.write() as connection:
-            connection.execute(
-                "INSERT INTO conversations VALUES (:id, :title, :model, :leaf_id, :created_at, :updated_at, :version)",
-                made.model_dump(),
-            )
+            _insert_head(connection, made)
         return made
 
     def get(self, identifier: str) -> Conversation:
@@ -137,25 +80,27 @@ class ConversationStore:
         with self._database.read() as connection:
             return _find(connection, identifier)
 
-    def page(self, query: PageQuery | None = None) -> Page[Conversation]:
-        """A page of them, by when they were begun."""
+    def page(self, query: PageQuery | None = None, *, text: str = "") -> Page[FoundConversation]:
+        """A page of them, by when they were begun; with `text` those that have it in their title or a message.
+
+        Capitals, and how a character is composed, make no difference.
+        """
         query = _checked(query or PageQuery())
         with self._database.read() as connection:
-            return select_page(connection, "conversations", query, _conversation)
+            return search(connection, query, text)
 
-    def rename(self, identifier: str, title: str, *, expected: int | None = None) -> Conversation:
-        """Gives one another title."""
+    def change(self, identifier: str, change: ConversationEdit, *, expected: int | None = None) -> Conversation:
+        """Sets what is given: another title, another of its messages to go on from."""
+        fields: dict[str, str | None] = {}
         with self._database.write() as connection:
-            _find(connection, identifier, expected)
-            return _change(connection, identifier, {"title": title})
-
-    def show_branch(self, identifier: str, leaf_id: str | None, *, expected: int | None = None) -> Conversation:
-        """Has one continue from another of its messages; None: from before its first."""
-        with self._database.write() as connection:
-            _find(connection, identifier, expected)
-            if leaf_id is not None:
-                _find_message(connection, leaf_id, identifier)
-            return _change(connection, identifier, {"leaf_id": leaf_id})
+            found = _find(connection, identifier, expected)
+            if change.title is not None:
+                fields["title"] = change.title
+            if "leaf_id" in change.model_fields_set:
+                if change.leaf_id is not None:
+                    _find_message(connection, change.leaf_id, identifier)
+                fields["leaf_id"] = change.leaf_id
+            return _change(connection, identifier, fields) if fields else found
 
     def delete(self, identifier: str, *, expected: int | None = None) -> None:
         """Removes one with all its messages."""
@@ -175,27 +120,35 @@ class ConversationStore:
         expected: int | None = None,
     ) -> MessageNode:
         """Puts a message under `parent_id` (None: as a root), and shows its branch."""
-        node = MessageNode(
-            id=new_id(MESSAGE),
-            conversation_id=identifier,
-            parent_id=parent_id,
-            role=role,
-            content=content,
-            status=status,
-            made=made,
-            created_at=time.time(),
-        )
+        draft = Draft(role, content, status, made)
+        return self.add_messages(identifier, [draft], parent_id=parent_id, expected=expected)[0]
+
+    def add_messages(
+        self, identifier: str, drafts: Sequence[Draft], *, parent_id: str | None = None, expected: int | None = None
+    ) -> list[MessageNode]:
+        """Puts messages one below the other, the first under `parent_id`, and shows their branch: all or none."""
+        nodes: list[MessageNode] = []
         with self._database.write() as connection:
-            _find(connection, identifier, expected)
+            found = _find(connection, identifier, expected)
             if parent_id is not None:
                 _find_message(connection, parent_id, identifier)
-            connection.execute(
-                "INSERT INTO messages VALUES "
-                "(:id, :conversation_id, :parent_id, :role, :content, :status, :made, :created_at)",
-                node.model_dump() | {"made": made.model_dump_json() if made else None},
-            )
-            _change(connection, identifier, {"leaf_id": node.id})
-        return node
+            for draft in drafts:
+                nodes.append(_node(draft, identifier, nodes[-1].id if nodes else parent_id))
+                _insert(connection, nodes[-1])
+            fields: dict[str, str | None] = {"leaf_id": nodes[-1].id}
+            question = next((draft.content for draft in drafts if draft.role == "user"), "")
+            if not found.title and question:
+                fields["title"] = title_of(question)
+            _change(connection, identifier, fields)
+        return nodes
+
+    def add_tree(self, head: Conversation, nodes: Sequence[MessageNode]) -> Conversation:
+        """Adds a whole conversation, whose messages name each other, a parent before its children. All or nothing."""
+        with self._database.write() as connection:
+            _insert_head(connection, head)
+            for node in nodes:
+                _insert(connection, node)
+        return head
 
     def update_writing(
         self, message_id: str, content: str, *, status: MessageStatus = "writing", made: Made | None = None
@@ -217,10 +170,15 @@ class ConversationStore:
                 _change(connection, node.conversation_id, {})
         return ended
 
-    def delete_branch(self, message_id: str, *, expected: int | None = None) -> Conversation:
-        """Removes a message with everything below it; where the branch shown ends in it, its parent is shown."""
+    def delete_branch(
+        self, message_id: str, *, conversation: str | None = None, expected: int | None = None
+    ) -> Conversation:
+        """Removes a message with everything below it; where the branch shown ends in it, its parent is shown.
+
+        Raises UsageError also where it is in another than `conversation`.
+        """
         with self._database.write() as connection:
-            node = _find_message(connection, message_id)
+            node = _find_message(connection, message_id, conversation)
             found = _find(connection, node.conversation_id, expected)
             places = {"conversation": found.id, "message": message_id}
             connection.execute(_DELETE_BRANCH, places)
@@ -229,25 +187,70 @@ class ConversationStore:
 
     def tree(self, identifier: str) -> list[MessageNode]:
         """All messages, a parent before its children."""
+        return self.whole(identifier)[1]
+
+    def whole(self, identifier: str) -> tuple[Conversation, list[MessageNode]]:
+        """The head and all messages, as they are at one moment."""
         with self._database.read() as connection:
-            _find(connection, identifier)
+            found = _find(connection, identifier)
             rows = connection.execute("SELECT * FROM messages WHERE conversation_id = ? ORDER BY id", (identifier,))
-            return [_message(row) for row in rows]
+            return found, [_message(row) for row in rows]
 
     def path(self, identifier: str, leaf_id: str | None = None) -> list[MessageNode]:
         """The messages from a root to `leaf_id`; None: to the end of the branch that is shown."""
+        return self.branch(identifier, leaf_id)[1]
+
+    def branch(self, identifier: str, leaf_id: str | None = None) -> tuple[Conversation, list[MessageNode]]:
+        """The head and the messages of one branch, as they are at one moment; see `path`."""
         with self._database.read() as connection:
             found = _find(connection, identifier)
             if leaf_id is not None:
                 _find_message(connection, leaf_id, identifier)
             rows = connection.execute(_PATH, {"conversation": identifier, "leaf": leaf_id or found.leaf_id})
-            return [_message(row) for row in rows]
+            return found, [_message(row) for row in rows]
 
     def interrupt_writing(self) -> int:
         """Marks what a stopped server was writing; for the start of the next one. Returns how many there were."""
         with self._database.write() as connection:
             done = connection.execute("UPDATE messages SET status = 'interrupted' WHERE status = 'writing'")
             return done.rowcount
+
+
+def title_of(question: str) -> str:
+    """The first words of a question."""
+    words = " ".join(question.split())
+    if len(words) <= TITLE_LENGTH:
+        return words
+    head = words[: TITLE_LENGTH - 1]
+    whole, space, _ = head.rpartition(" ")
+    return f"{whole if space else head}…"
+
+
+def _node(draft: Draft, conversation: str, parent: str | None) -> MessageNode:
+    return MessageNode(
+        id=new_id(MESSAGE),
+        conversation_id=conversation,
+        parent_id=parent,
+        role=draft.role,
+        content=draft.content,
+        status=draft.status,
+        made=draft.made,
+        created_at=time.time(),
+    )
+
+
+def _insert(connection: sqlite3.Connection, node: MessageNode) -> None:
+    connection.execute(
+        "INSERT INTO messages VALUES (:id, :conversation_id, :parent_id, :role, :content, :status, :made, :created_at)",
+        node.model_dump(exclude={"made"}) | {"made": node.made.model_dump_json() if node.made else None},
+    )
+
+
+def _insert_head(connection: sqlite3.Connection, head: Conversation) -> None:
+    connection.execute(
+        "INSERT INTO conversations VALUES (:id, :title, :model, :leaf_id, :created_at, :updated_at, :version)",
+        head.model_dump(),
+    )
 
 
 def _find(connection: sqlite3.Connection, identifier: str, expected: int | None = None) -> Conversation:
