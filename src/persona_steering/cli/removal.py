@@ -127,33 +127,14 @@ def confirm(question: str, *, yes: bool) -> None:
 
 def files_of(session: Session, entry: Entry) -> list[Path]:
     """The file, and the assistant axis that a persona was part of."""
-    store = session.manager.store
-    model = entry.card.metadata.model if entry.card.metadata else None
-    if model is None or entry.card.kind != "persona" or not store.exists("axis", "assistant", model):
-        return [entry.path]
-    return [entry.path, store.path("axis", "assistant", model)]
+    from persona_steering.engine import library
+
+    return list(library.files_of(session.manager.store, entry.card, entry.path))
 
 
 def remove(session: Session, entry: Entry) -> None:
-    """Deletes the files of an entry, and takes its name off the preload list."""
+    """Deletes the files of an entry, and takes its name off the preload list. Raises StorageError."""
+    from persona_steering.engine.library import remove_vector
     from persona_steering.personas.preload import PreloadList
 
-    store = session.manager.store
-    model = entry.card.metadata.model if entry.card.metadata else None
-    if model is None:
-        unlink(entry.path)
-        return
-    store.delete(entry.card.kind, entry.name, model)
-    if entry.card.kind == "persona" and store.exists("axis", "assistant", model):
-        store.delete("axis", "assistant", model)
-    PreloadList(session.config.workspace).discard(model, [entry.name])
-
-
-def unlink(path: Path) -> None:
-    """Deletes a file that no model can be told from. Raises StorageError."""
-    from persona_steering.files import storage_error
-
-    try:
-        path.unlink()
-    except OSError as error:
-        raise storage_error(error, path) from error
+    remove_vector(session.manager.store, PreloadList(session.config.workspace), entry.card, entry.path)

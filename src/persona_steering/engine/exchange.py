@@ -13,7 +13,7 @@ from pathlib import Path
 
 from pydantic import JsonValue, ValidationError
 
-from persona_steering.errors import UsageError, VectorError, VectorFileError
+from persona_steering.errors import ConflictError, UsageError, VectorError, VectorFileError
 from persona_steering.personas import Persona
 from persona_steering.personas.datasets import Datasets
 from persona_steering.personas.manager import STEERABLE, PersonaManager
@@ -120,7 +120,7 @@ class Exchange:
         """Stores the vector of a file, with the axes and the prompts of an archive where there are none yet.
 
         The options say what the file does not; see `formats.read`. Nothing is stored unless all of it can be.
-        Raises: NotFoundError, UsageError for a name that is taken, ModelMismatchError, VectorError for a vector
+        Raises: NotFoundError, ConflictError for a name that is taken, ModelMismatchError, VectorError for a vector
             without a model, VectorFileError for a file that is refused, StorageError.
         """
         vector = formats.read(path, name=name, kind=kind, model=model, written_by=written_by)
@@ -220,7 +220,7 @@ class Exchange:
             if not self._store.exists(other, vector.name, model) or (overwrite and other == kind):
                 continue
             hint = "Add --force to replace it, or --name for another name."
-            raise UsageError(
+            raise ConflictError(
                 f"there is {'an' if other == 'axis' else 'a'} {other} {vector.name!r} of this model already.",
                 hint=hint if other == kind else "Choose another name with --name.",
             )

@@ -55,7 +55,7 @@ def find_origin(vector: SteeringVector, config: Config, model: ModelIdentity) ->
     UsageError when none of them knows.
     """
     metadata = vector.metadata
-    for plan_file in sorted(config.runs_dir.glob(f"{vector.name}-*/plan.json")):
+    for plan_file in sorted(config.runs_dir.glob(f"{metadata.made_as}-*/plan.json")):
         origin = _read_plan(plan_file.read_text(), vector, model)
         if origin is not None:
             return origin
@@ -144,7 +144,7 @@ def _read_plan(text: str, vector: SteeringVector, model: ModelIdentity) -> Origi
     asked = settings.model_dump(mode="json", exclude={"questions", "layers"})
     recorded = {key: vector.metadata.settings.get(key) for key in asked}
     same = (
-        subject.name == vector.name
+        subject.name == vector.metadata.made_as
         and identity.is_same_as(model)
         and hashes == {key: vector.metadata.data_hashes.get(key) for key in hashes}
         and asked == recorded
@@ -155,8 +155,9 @@ def _read_plan(text: str, vector: SteeringVector, model: ModelIdentity) -> Origi
 
 def _traits_like(source: str, name: str) -> list[Trait]:
     """The traits that a stored trait may be: of the library, or of a word."""
-    found = [load_library_trait(name)] if name in list_traits() else []
     scheme, _, words = source.partition(":")
+    named = words if scheme == "trait" else name
+    found = [load_library_trait(named)] if named in list_traits() else []
     if scheme == "word":
         word, _, opposite = words.partition("/")
         found.append(trait_from_word(word, opposite or None))

@@ -10,7 +10,7 @@ from typing import Protocol
 import numpy as np
 
 from persona_steering.config import Config
-from persona_steering.errors import NotFoundError, UsageError, unknown
+from persona_steering.errors import ConflictError, NotFoundError, UsageError, unknown
 from persona_steering.vectors import (
     ModelIdentity,
     SteeringVector,
@@ -216,9 +216,9 @@ class PersonaManager:
         return path
 
     def check_new(self, name: str) -> None:
-        """Raises UsageError for a name that a persona or trait of the model has."""
+        """Raises ConflictError for a name that a persona or trait of the model has."""
         if name in self.list_available():
-            raise UsageError(f"{name!r} exists already.", hint=f"Delete it first: persona-steer delete {name}")
+            raise ConflictError(f"{name!r} exists already.", hint=f"Delete it first: persona-steer delete {name}")
 
     def create_from_description(self, name: str, description: str, *, creator: DescriptionCreator) -> SteeringVector:
         """Has `creator` write system prompts, extract and store a persona; it is loaded then.

@@ -9,9 +9,9 @@ from __future__ import annotations
 import importlib.metadata
 import re
 from collections.abc import Mapping
-from typing import Literal
+from typing import Annotated, Literal
 
-from pydantic import Field, JsonValue, field_validator, model_validator
+from pydantic import Field, JsonValue, StringConstraints, field_validator, model_validator
 
 from persona_steering.errors import UsageError
 from persona_steering.vectors.evidence import Evidence
@@ -23,8 +23,11 @@ SCHEMA_VERSION = 1
 ASSISTANT_AXIS = "assistant"
 ASSISTANT_BASELINE = "assistant-baseline"
 SAFETY_AXIS = "safety"
+FORKED_FROM = "forked_from"  # key of a copy's settings: the name that it was made under
 UNKNOWN_PERCENTILE = "imported"  # key of thresholds whose percentile their file did not say
 _PERCENTILE = re.compile(r"\d{1,3}(\.\d+)?")
+MAX_TAGS = 16
+Tag = Annotated[str, StringConstraints(strip_whitespace=True, min_length=1, max_length=40)]
 NAME_PATTERN = re.compile(r"[a-z0-9][a-z0-9_-]{0,63}")
 
 
@@ -128,6 +131,7 @@ class VectorMetadata(Closed):
     name: str
     kind: VectorKind
     description: str = ""
+    tags: tuple[Tag, ...] = Field(default=(), max_length=MAX_TAGS, description="its user's own words, to find it by")
     model: ModelIdentity | None = Field(description="None only for an imported file that does not say")
     site: Literal["resid_post"] = "resid_post"
     sign: str = Field(description="what the positive direction means")
@@ -157,3 +161,9 @@ class VectorMetadata(Closed):
     @classmethod
     def _name_is_valid(cls, value: str) -> str:
         return check_name(value)
+
+    @property
+    def made_as(self) -> str:
+        """The name that its run has: of a copy, that of what it was copied from."""
+        name = self.settings.get(FORKED_FROM)
+        return name if isinstance(name, str) and NAME_PATTERN.fullmatch(name) else self.name

@@ -115,6 +115,7 @@ NOT_HELD = {
     "model": "the identity of its model",
     "name": "its name",
     "kind": "its kind",
+    "tags": "its tags",
 }
 PROVENANCE = ("description", "opposite", "system_prompts", "counts", "judge", "seed", "data_hashes")
 
