@@ -43,6 +43,6 @@ def deprecation(path: str) -> dict[str, str]:
     return {"deprecation": f"@{DEPRECATED_SINCE}", "link": f'<{after}>; rel="successor-version"'}
 
 
-def body_at(path: str, error: ApiError) -> dict[str, object]:
+def body_at(path: str, error: ApiError, request_id: str) -> dict[str, object]:
     """An error as clients of `path` read it: `{"detail": ...}` where the earlier systems said it so."""
-    return body_of(error) if successor(path) is None else {"detail": str(error)}
+    return body_of(error, request_id) if successor(path) is None else {"detail": str(error)}

@@ -64,7 +64,7 @@ def _with_routes(app: PublishedApi) -> PublishedApi:
 
 def _respond(request: Request, error: ApiError) -> Response:
     # escaped, since what was sent may hold halves of characters, which UTF-8 cannot carry
-    text = json.dumps(body_at(request.url.path, error))
+    text = json.dumps(body_at(request.url.path, error, request.state.request_id))
     return Response(text, error.status, headers=error.headers, media_type="application/json")
 
 

@@ -13,6 +13,7 @@ import time
 from starlette.datastructures import Headers, MutableHeaders
 from starlette.requests import ClientDisconnect
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
+from starlette.websockets import WebSocketDisconnect
 
 from persona_steering.server.aliases import body_at, deprecation
 from persona_steering.server.errors import ApiError, internal_error
@@ -49,8 +50,8 @@ class Guard:
                 await self._app(scope, await _bounded(scope, receive), exchange.send)
         except ApiError as error:
             await exchange.refuse(error)
-        except ClientDisconnect:
-            _log.info("%s: the client left while it sent its body", exchange.id)
+        except (ClientDisconnect, WebSocketDisconnect):
+            _log.info("%s: the client left", exchange.id)
         except Exception:
             _log.exception("%s failed", exchange.id)
             await exchange.refuse(internal_error())
@@ -115,7 +116,8 @@ class _Exchange:
         if self._status:
             raise ConnectionAbortedError(f"{self.id} was broken off")
         headers = {"content-type": "application/json", **error.headers}
-        await self.answer(error.status, headers, json.dumps(body_at(self._scope["path"], error)).encode())
+        body = body_at(self._scope["path"], error, self.id)
+        await self.answer(error.status, headers, json.dumps(body).encode())
 
     def _can_refuse(self) -> bool:
         """Whether a WebSocket can still be answered as a request is."""
