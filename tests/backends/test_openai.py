@@ -17,6 +17,7 @@ from tests.backends.tiny import make_vector
 from persona_steering.backends import load
 from persona_steering.backends.base import Completion, Request, Sampling, Text, conversation
 from persona_steering.backends.openai import OpenAIBackend, connect
+from persona_steering.backends.tokens import Trace
 from persona_steering.errors import (
     CapabilityError,
     ConfigError,
@@ -307,6 +308,13 @@ def test_steering_capture_and_scores_are_refused_by_name(connected: Connect) -> 
         made.backend.capture([Text(conversation("a"), "b")])
     with pytest.raises(CapabilityError, match="cannot score"):
         made.backend.score([Text(conversation("a"), "b")])
+    with pytest.raises(CapabilityError, match="does not tell log-probabilities"):
+        made.answer(ask(logprobs=0))
+    trace = Trace("sage", make_vector(IDENTITY), 1)
+    with pytest.raises(CapabilityError, match="cannot trace tokens"):
+        made.answer(ask(trace=(trace,)))
+    with pytest.raises(CapabilityError, match="cannot trace tokens"):
+        made.backend.readings([Text(conversation("a"), "b")], [trace])
     with pytest.raises(CapabilityError, match="text only"):
         _ = made.backend.identity
     assert made.server.bodies == []

@@ -21,6 +21,7 @@ from persona_steering.backends.transformers.backend import TransformersBackend
 from persona_steering.backends.transformers.forward import Runner
 from persona_steering.errors import (
     CapabilityError,
+    ContextLengthError,
     ModelError,
     ModelMemoryError,
     ModelMismatchError,
@@ -325,11 +326,11 @@ def test_a_prompt_that_fills_the_context_exactly_runs_and_one_more_token_is_refu
     room = 6
     fits = "x" * (CONTEXT - around - room)
     assert len(answer(llama, ask(fits, max_new_tokens=room)).token_ids) == room
-    with pytest.raises(PromptError, match=f"{CONTEXT - room + 1} tokens.*needs {room}.*holds {CONTEXT}"):
+    with pytest.raises(ContextLengthError, match=f"{CONTEXT - room + 1} tokens.*needs {room}.*holds {CONTEXT}"):
         llama.generate([ask(fits + "x", max_new_tokens=room)])
-    with pytest.raises(PromptError, match="context"):
+    with pytest.raises(ContextLengthError, match="context"):
         llama.stream(ask(fits + "x", max_new_tokens=room))
-    with pytest.raises(PromptError, match="context"):
+    with pytest.raises(ContextLengthError, match="context"):
         llama.score([Text(conversation(fits), "y" * (room + 1))])
 
 

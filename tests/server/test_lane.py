@@ -7,9 +7,10 @@ from contextlib import contextmanager
 
 import numpy as np
 import pytest
-from tests.backends.tiny import HIDDEN, tiny_backend
+from tests.backends.tiny import HIDDEN, make_vector, tiny_backend
 
 from persona_steering.backends.base import Completion, Request, Sampling, Text, conversation
+from persona_steering.backends.tokens import Trace
 from persona_steering.backends.transformers.backend import TransformersBackend
 from persona_steering.errors import CancelledError
 from persona_steering.server.lane import LanedBackend
@@ -68,7 +69,11 @@ def test_scores_and_activations_are_those_of_the_backend(
         np.testing.assert_allclose(mine_at.mean[2], own_at.mean[2], atol=1e-5)
     tops = [[choice.text for choice in one] for one in backend.next_tokens(TEXTS, top=2)]
     assert [[choice.text for choice in one] for one in laned.next_tokens(TEXTS, top=2)] == tops
-    assert turns.count == 9
+    trace = Trace("sage", make_vector(backend.info.identity), 2)
+    read = zip(laned.readings(TEXTS, [trace]), backend.readings(TEXTS, [trace]), strict=True)
+    for mine_read, own_read in read:
+        np.testing.assert_allclose(mine_read.values["sage"], own_read.values["sage"], atol=1e-5)
+    assert turns.count == 12
 
 
 def test_one_answer_is_streamed_in_one_turn(laned: LanedBackend, backend: TransformersBackend, turns: Turns) -> None:

@@ -7,7 +7,7 @@ from tests.backends.tiny import DROPS_SYSTEM_TEMPLATE, NO_SYSTEM_TEMPLATE, TEMPL
 
 from persona_steering.backends.base import Message, conversation
 from persona_steering.backends.transformers.prompts import PromptEncoder, ThinkingTracker
-from persona_steering.errors import PromptError
+from persona_steering.errors import ContextLengthError, PromptError
 
 CHAT = (
     Message("system", "Be brief."),
@@ -69,7 +69,7 @@ def test_decoding_leaves_special_tokens_out_and_spaces_alone() -> None:
 def test_the_room_for_an_answer_counts_towards_the_context() -> None:
     length = len(encoder().encode(conversation("hello")))
     assert encoder(context=length + 5).encode(conversation("hello"), room=5)
-    with pytest.raises(PromptError, match="context holds") as caught:
+    with pytest.raises(ContextLengthError, match="context holds") as caught:
         encoder(context=length + 5).encode(conversation("hello"), room=6)
     assert "Shorten" in caught.value.hint
 
