@@ -28,13 +28,14 @@ from persona_steering.errors import (
 )
 from persona_steering.server.job_types import Bench, JobEstimate, JobType, Outcome
 from persona_steering.server.lane import Lane, LanedBackend
+from persona_steering.server.limits import LIMITS
 from persona_steering.server.progress import Meter, Planned
 from persona_steering.server.stores.job_models import Job, JobError, JobModel, Sample
 from persona_steering.server.stores.job_models import Outcome as Ending
 from persona_steering.server.stores.jobs import JobStore
 from persona_steering.server.stores.runs import RunStore
 
-MAX_UNFINISHED = 50
+MAX_UNFINISHED = LIMITS.jobs
 RETRY_STORING = 1.0  # seconds between two attempts to keep how a job ended, where the disk refuses
 _log = logging.getLogger(__name__)
 

@@ -20,10 +20,11 @@ from dataclasses import dataclass, field, replace
 from persona_steering.backends.base import Arrival, Backend, Completion, LiveBatch, Piece, Request
 from persona_steering.errors import BusyError, CancelledError, ModelError, NotFoundError, PersonaSteeringError
 from persona_steering.interventions import Recipe
+from persona_steering.server.limits import LIMITS
 
 Item = Piece | Completion | PersonaSteeringError
-ROWS = 32
-WAITING = 16
+ROWS = LIMITS.rows
+WAITING = LIMITS.waiting
 PATIENCE = 5.0  # seconds that a job's batch waits for chats to end before it goes on beside them
 _log = logging.getLogger(__name__)
 

@@ -17,6 +17,7 @@ from persona_steering.errors import NotFoundError, UsageError, nearest
 from persona_steering.interventions import parse_strength
 from persona_steering.personas.manager import PersonaManager
 from persona_steering.server.errors import ApiError, as_api_error
+from persona_steering.server.limits import LIMITS
 from persona_steering.server.scheduler import ROWS, WAITING, Item, Scheduler, Ticket
 from persona_steering.vectors import SteeringVector
 from persona_steering.vectors.card import Card, make_cards
@@ -24,7 +25,7 @@ from persona_steering.vectors.vector import check_name
 
 ALIAS = "persona-steer"  # whatever model is loaded
 PRESET = "preset/"  # before the name of a preset in a model id
-DEADLINE = 600.0  # seconds; an answer that takes longer ends as it then stands
+DEADLINE = LIMITS.answer_seconds
 
 
 class Serving:
