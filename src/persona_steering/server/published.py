@@ -2,10 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 from fastapi import FastAPI
+from pydantic import BaseModel
+from pydantic.json_schema import models_json_schema
 
+from persona_steering.server.schemas.events import ServerEvent
+from persona_steering.server.schemas.jobs import PublicJobEvent
 from persona_steering.vectors.metadata import package_version
 
 METHODS = ("get", "post", "put", "patch", "delete")
@@ -30,6 +35,8 @@ TAGS = {
     "health": "Whether the server lives, and takes requests.",
     "earlier systems": "Deprecated paths, under which the clients of two earlier systems find everything again.",
 }
+# What is sent in other forms than JSON answers: events and frames. Routes refer to them by name.
+SENT: tuple[type[BaseModel], ...] = (PublicJobEvent, ServerEvent)
 _INVALID = "HTTPValidationError"  # FastAPI's own refusal, which this server never sends: see invalid.py
 
 
@@ -58,6 +65,8 @@ class PublishedApi(FastAPI):
             used = {tag for operation in operations for tag in operation.get("tags", ())}
             document["tags"] = [{"name": tag, "description": text} for tag, text in TAGS.items() if tag in used]
             parts = document["components"]
+            for name, schema in _schemas_of(SENT).items():
+                parts["schemas"].setdefault(name, schema)
             for name in (_INVALID, "ValidationError"):
                 parts["schemas"].pop(name, None)
             parts["securitySchemes"] = {
@@ -65,6 +74,14 @@ class PublishedApi(FastAPI):
             }
             document["security"] = [{}, {"key": []}]
         return self.openapi_schema or {}
+
+
+def _schemas_of(models: Sequence[type[BaseModel]]) -> dict[str, Any]:
+    """The schemas of models and of all that they are made of."""
+    place = "#/components/schemas/{model}"
+    _, found = models_json_schema([(model, "serialization") for model in models], ref_template=place)
+    schemas: dict[str, Any] = found["$defs"]
+    return schemas
 
 
 def _drop_foreign_refusal(operation: dict[str, Any]) -> None:

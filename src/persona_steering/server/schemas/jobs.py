@@ -1,10 +1,10 @@
-"""Jobs as clients see and ask for them: typed by what happened, and nothing of the machine."""
+"""Jobs as clients see them: typed by what happened, and nothing of the machine."""
 
 from __future__ import annotations
 
 from typing import Annotated, Literal
 
-from pydantic import Discriminator, Field, JsonValue, RootModel
+from pydantic import BaseModel, Discriminator, Field, JsonValue, RootModel
 
 from persona_steering.server.errors import without_paths
 from persona_steering.server.progress import JobProgress
@@ -81,6 +81,14 @@ class PublicJobEvent(
     ]
 ):
     """Something that happened in a job."""
+
+
+class JobLog(BaseModel):
+    """Events of one job, in order."""
+
+    object: Literal["list"] = "list"
+    data: list[PublicJobEvent]
+    has_more: bool = Field(description="whether there are more now; ask again after the last one's number")
 
 
 def shown_event(event: JobEvent) -> PublicJobEvent:
