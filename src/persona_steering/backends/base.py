@@ -88,6 +88,9 @@ class Request:
     `trace` asks where each token lies along some directions. A token's reading is taken at its own position, where
     its state also counts for `capture`, and so once it has been fed back: the last token of an answer that was cut
     off, be it by length or a stop string, has none.
+
+    `prompt` stands in for the messages: a text that the model goes on from as it stands, with no chat template. A BOS
+    that the model wants is added unless it is written there.
     """
 
     messages: tuple[Message, ...]
@@ -97,6 +100,7 @@ class Request:
     schema: dict[str, JsonValue] | None = None
     logprobs: int | None = None
     trace: tuple[Trace, ...] = ()
+    prompt: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -173,6 +177,7 @@ class Capabilities(BaseModel):
     schema_constrained: bool
     logprobs: bool
     trace: bool
+    bare_prompt: bool = Field(description="goes on from a text that no chat template has made")
 
 
 class ModelInfo(BaseModel):
@@ -412,6 +417,8 @@ class Backend(ABC):
                 raise UsageError(said, hint=f"Ask for 0 to {MAX_LOGPROBS}.")
         if request.trace:
             self.check_traces(request.trace)
+        if request.prompt and not can.bare_prompt:
+            raise CapabilityError(f"the {name} backend takes messages only.", hint="Send the text as a message.")
 
     def check_traces(self, traces: Sequence[Trace]) -> None:
         """Raises unless this backend and model can read them.

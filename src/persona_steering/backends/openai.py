@@ -115,6 +115,7 @@ class OpenAIBackend(Backend):
             schema_constrained=self._holds_schemas,
             logprobs=False,
             trace=False,
+            bare_prompt=False,
         )
 
     def generate(

@@ -87,6 +87,7 @@ class TransformersBackend(Backend):
             schema_constrained=True,
             logprobs=True,
             trace=True,
+            bare_prompt=True,
         )
 
     def generate(
@@ -193,8 +194,10 @@ class TransformersBackend(Backend):
         self._check_layers(request.capture)
         if request.schema is not None:
             self._check_schema(request)
-        prompt = self.loaded.encoder.encode(request.messages, room=request.sampling.max_new_tokens)
-        return index, request, prompt
+        encoder, room = self.loaded.encoder, request.sampling.max_new_tokens
+        if request.prompt:
+            return index, request, encoder.encode_bare(request.prompt, room=room)
+        return index, request, encoder.encode(request.messages, room=room)
 
     def _check_schema(self, request: Request) -> None:
         """Refuses a schema before anything is generated, and stop strings beside it, which could break its JSON."""

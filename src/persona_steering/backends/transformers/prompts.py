@@ -36,7 +36,21 @@ class PromptEncoder:
 
     def encode_rendered(self, text: str, *, room: int = 1) -> list[int]:
         """Token ids of a prompt that `render`, or the model's chat template elsewhere, has written as text."""
-        ids: list[int] = self.tokenizer(text, add_special_tokens=not self.has_template)["input_ids"]
+        return self._fitting(self._tokenize(text, special=not self.has_template), room)
+
+    def encode_bare(self, text: str, *, room: int = 1) -> list[int]:
+        """Token ids of a text that no template has made. The BOS is added where one is wanted and not written there."""
+        ids, added = self._tokenize(text, special=True), self._tokenize("", special=True)
+        written = bool(added) and self._tokenize(text, special=False)[: len(added)] == added
+        if not ids:
+            raise PromptError("the prompt holds no token.", hint="Write something to go on from.")
+        return self._fitting(ids[len(added) :] if written else ids, room)
+
+    def _tokenize(self, text: str, *, special: bool) -> list[int]:
+        ids: list[int] = self.tokenizer(text, add_special_tokens=special)["input_ids"]
+        return ids
+
+    def _fitting(self, ids: list[int], room: int) -> list[int]:
         if len(ids) + room > self.context_length:
             raise ContextLengthError(
                 f"the prompt has {len(ids)} tokens and the answer needs {room}, "
@@ -47,7 +61,7 @@ class PromptEncoder:
 
     def encode_response(self, text: str) -> list[int]:
         """Token ids of a given answer. Raises PromptError when there are none."""
-        ids: list[int] = self.tokenizer(text, add_special_tokens=False)["input_ids"]
+        ids = self._tokenize(text, special=False)
         if not ids:
             raise PromptError("the given answer is empty.", hint="Leave empty answers out.")
         return ids
