@@ -19,14 +19,23 @@ from persona_steering.server.errors import ApiError, ErrorType, as_api_error
 from persona_steering.server.guard import Guard
 from persona_steering.server.invalid import as_refusal
 from persona_steering.server.published import PublishedApi
-from persona_steering.server.routes import events, health, jobs, measuring, memory, openai, runs
+from persona_steering.server.routes import events, health, jobs, measuring, memory, openai, runs, web_system
 from persona_steering.server.security import Door
 from persona_steering.server.state import ServerState
 
 _log = logging.getLogger("persona_steering.server")
 
 
-ROUTERS = (jobs.router, events.router, measuring.router, runs.router, openai.router, health.router, memory.router)
+ROUTERS = (
+    jobs.router,
+    events.router,
+    measuring.router,
+    runs.router,
+    openai.router,
+    health.router,
+    memory.router,
+    web_system.router,
+)
 
 
 def create_app(state: ServerState, door: Door) -> FastAPI:

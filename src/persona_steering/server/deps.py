@@ -8,6 +8,7 @@ from typing import Annotated
 from fastapi import Depends, Header, Request, Response
 
 from persona_steering.server.errors import ApiError, ErrorBody
+from persona_steering.server.schemas.reference import ErrorReply
 from persona_steering.server.serving import Serving
 from persona_steering.server.state import ServerState
 
@@ -30,6 +31,11 @@ ERRORS: dict[int | str, dict[str, object]] = {
         507: "the disk is full or refuses",
     }.items()
 }
+
+REFERENCE_ERRORS: dict[int | str, dict[str, object]] = {
+    status: {"model": ErrorReply, "description": said["description"]} for status, said in ERRORS.items()
+}
+"""Those of the paths of the earlier systems."""
 
 
 def _state(request: Request) -> ServerState:

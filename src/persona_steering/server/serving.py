@@ -14,7 +14,7 @@ from persona_steering.calibration.caps import Cap
 from persona_steering.config import Config
 from persona_steering.engine.steering import Steering, SteeringEngine
 from persona_steering.errors import NotFoundError, UsageError, nearest
-from persona_steering.interventions import parse_strength
+from persona_steering.interventions import Floor, parse_strength
 from persona_steering.personas.manager import PersonaManager
 from persona_steering.server.errors import ApiError, as_api_error
 from persona_steering.server.limits import LIMITS
@@ -170,6 +170,11 @@ class Serving:
                     hint='Make it with: persona-steer extract-axes safety. Or send "safety": false.',
                 )
             return self._engine.steering(blend, safety=safety, layers=layers, caps=caps)
+
+    def safety_floor(self) -> Floor:
+        """The floor of safety as it is configured. Raises NotFoundError where the model has no safety axis."""
+        with self._vectors:
+            return self._engine.safety_floor()
 
     def loaded(self) -> list[str]:
         """The personas and traits in memory."""

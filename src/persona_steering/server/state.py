@@ -26,6 +26,7 @@ class ServerState:
     def __init__(self, config: Config, database: Database, slot: ModelSlot) -> None:
         self.config, self.database, self.slot = config, database, slot
         self.started = time.time()
+        self.reference_scale = 1.0  # multiplies the weights on the paths of the earlier web system
         self.conversations = ConversationStore(database)
         self.presets = PresetStore(database)
         self.runs = RunStore(database)
