@@ -22,7 +22,7 @@ from persona_steering.server.app import create_app
 from persona_steering.server.database import Database, database_file
 from persona_steering.server.listening import listen, server_of, url_of
 from persona_steering.server.security import Door
-from persona_steering.server.serving import Serving
+from persona_steering.server.serving import DEADLINE, Serving
 from persona_steering.server.slot import ModelSlot
 from persona_steering.server.state import ServerState
 
@@ -54,8 +54,11 @@ class Api:
         raise AssertionError(f"still at work: {self.serving.scheduler.load}")
 
 
-def make_state(root: Path) -> ServerState:
-    """A tiny model in a workspace with sage and pirate (ready), raw (not calibrated), the trait calm, a safety axis."""
+def make_state(root: Path, *, deadline: float = DEADLINE) -> ServerState:
+    """A tiny model in a workspace with sage and pirate (ready), raw (not calibrated), the trait calm, a safety axis.
+
+    `deadline` in seconds ends its answers.
+    """
     folder = save_tiny("llama", root / MODEL, tokenizer=make_tokenizer(byte_level=True), max_position_embeddings=2048)
     config = get_config(
         overrides={
@@ -77,7 +80,7 @@ def make_state(root: Path) -> ServerState:
         make_vector(backend.identity, "safety", kind="axis", thresholds={"1": dict.fromkeys(range(LAYERS), -0.5)}),
     ):
         manager.store.save(vector)
-    slot = ModelSlot(config, rows=ROWS, waiting=WAITING)
+    slot = ModelSlot(config, rows=ROWS, waiting=WAITING, deadline=deadline)
     slot.put(ModelWrapper(config, backend=backend), manager)
     return ServerState(config, Database(database_file(root)), slot)
 
