@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 import pytest
-from tests.backends.tiny import make_vector, without_stops
+from tests.backends.tiny import make_vector, tiny_backend, without_stops
 from tests.contract import parity
 from tests.contract.oracle import Forward, naive_forward
 from tests.contract.parity import completion_of, pieces_of
@@ -148,11 +149,9 @@ def test_the_mean_of_the_readings_is_the_projection_of_the_mean(llama: Transform
     assert read.values["sage"][:, 1].mean() == pytest.approx(expected, abs=1e-4)
 
 
-@pytest.fixture(scope="module")
-def byte_model(tiny_root: object) -> TransformersBackend:
-    from tests.backends.tiny import tiny_backend
-
-    return tiny_backend("qwen2", tiny_root)  # type: ignore[arg-type]
+@pytest.fixture
+def byte_model(tiny_root: Path) -> TransformersBackend:
+    return tiny_backend("qwen2", tiny_root)
 
 
 def test_the_texts_of_given_tokens_join_to_what_the_model_reads(byte_model: TransformersBackend) -> None:
