@@ -138,10 +138,11 @@ class Completion:
     """The answer to a request. `caps_engaged` counts (layer, token) pairs at which a floor or ceiling acted.
 
     A remote server tells no token ids, at best how many were `written`; `prompt_tokens` is 0 where it does not count
-    them. Where log-probabilities
-    or traces were asked for, `token_texts` has an entry for each of `token_ids`; so have `logprobs` and, by label, the
-    `readings`: float32 `[tokens, 2]`, pre and post as in Projection, NaN where there is none. Where a stop string ends
-    the answer, they cover its tokens too, which the text leaves out.
+    them.
+
+    Where log-probabilities or traces were asked for, `token_texts` has an entry for each of `token_ids`; so have
+    `logprobs` and, by label, the `readings`: float32 `[tokens, 2]`, pre and post as in Projection, NaN where there is
+    none. Where a stop string ends the answer, they cover its tokens too, which the text leaves out.
     """
 
     text: str
