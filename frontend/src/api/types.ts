@@ -1,0 +1,14 @@
+/** The server's own models by their short names. `schema.d.ts` is generated from docs/openapi.json (`npm run types`). */
+
+import type { components } from "./schema";
+
+export type Schemas = components["schemas"];
+export type SteeringRequest = Schemas["SteeringRequest"];
+export type AppliedSteering = Schemas["AppliedSteering"];
+export type ValidatedSteering = Schemas["ValidatedSteering"];
+export type SystemInfo = Schemas["SystemInfo"];
+export type SlotStatus = Schemas["SlotStatus"];
+export type PublicJobEvent = Schemas["PublicJobEvent"];
+export type LibraryChange = Schemas["LibraryChange"];
+export type ConversationChange = Schemas["ConversationChange"];
+export type Job = Schemas["Job"];
