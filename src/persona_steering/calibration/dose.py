@@ -17,6 +17,7 @@ from persona_steering.backends.base import Backend
 from persona_steering.calibration.layers import addition, candidate_bands, coefficients_for_dose
 from persona_steering.interventions import Floor, Recipe
 from persona_steering.scoring.effects import Ask, EffectMeter, Measurement
+from persona_steering.scoring.examples import Example, side_by_side
 from persona_steering.scoring.likelihood import Probe, make_probes
 from persona_steering.vectors import Calibration, SteeringVector
 
@@ -78,6 +79,9 @@ class DoseSearch:
         )
         self._searching = probes[: settings.search_questions]
         self._confirming = probes[settings.search_questions :]
+        self.examples: tuple[
+            Example, ...
+        ] = ()  # of the dose that `calibrate` chose; of the safe form where there is one
 
     def search(self, vector: SteeringVector) -> list[Cell]:
         """Every candidate band at a few doses, then the best band at doses around its coherent limit."""
@@ -138,6 +142,7 @@ class DoseSearch:
             recipes.append(Recipe((type(add)(vector=safe, values=add.values), *bounds)))
         rows = self._meter.measure(recipes, self._confirming, "confirm")
         controls = rows[1 : 1 + self._settings.controls]
+        self.examples = side_by_side(self._meter, rows[0] if safe is None else rows[-1], self._confirming)
         return (
             self._meter.evaluate(rows[:1], self._confirming),
             self._meter.evaluate(controls, self._confirming),

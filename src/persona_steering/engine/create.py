@@ -19,6 +19,7 @@ from persona_steering.backends.base import Backend, ProgressCallback, Request, n
 from persona_steering.backends.wrapper import ModelWrapper
 from persona_steering.calibration.dose import CalibrationSettings, DoseSearch
 from persona_steering.config import Config
+from persona_steering.engine.examples import Examples, keep_examples
 from persona_steering.engine.steering import SteeringEngine
 from persona_steering.engine.writing import propose_persona
 from persona_steering.errors import UsageError
@@ -87,8 +88,8 @@ class Created:
 class Creator:
     """Makes vectors and axes for one model. `progress` hears of every phase; `cancelled` is asked every token.
 
-    Questions and prompts are the workspace's own where it has some. `writer` is the backend that writes system
-    prompts from a description; None: the model itself.
+    Questions and prompts are the workspace's own where it has some; `questions` are asked of a persona in their place.
+    `writer` is the backend that writes system prompts from a description; None: the model itself.
     """
 
     def __init__(
@@ -98,6 +99,7 @@ class Creator:
         config: Config,
         *,
         effort: Effort | None = None,
+        questions: Sequence[str] = (),
         writer: Backend | None = None,
         progress: ProgressCallback = no_progress,
         cancelled: Callable[[], bool] | None = None,
@@ -105,7 +107,7 @@ class Creator:
         self.model, self.manager, self.config = model, manager, config
         self.datasets = Datasets(config.datasets_dir)
         self._writer = writer
-        self.effort = effort or EFFORTS["standard"]
+        self.effort, self._questions = effort or EFFORTS["standard"], tuple(questions)
         self._progress, self._cancelled = progress, cancelled
         manager.bind(model.identity)
 
@@ -201,9 +203,10 @@ class Creator:
     def extraction_settings(self, subject: Persona | Trait | None = None) -> ExtractionSettings:
         """What is asked for an extraction; without a subject, for the baseline and the axes."""
         settings = self._base_settings()
-        if isinstance(subject, Trait) and subject.questions:
-            return settings.model_copy(update={"questions": subject.questions})
-        return settings
+        own: tuple[str, ...] = ()
+        if subject is not None:
+            own = subject.questions if isinstance(subject, Trait) else self._questions
+        return settings.model_copy(update={"questions": own}) if own else settings
 
     def calibration_settings(self) -> CalibrationSettings:
         """How a dose is searched. Raises UsageError where the workspace has too few questions."""
@@ -249,6 +252,10 @@ class Creator:
         raw, safe = search.calibrate(vector, safe=orthogonalize_persona(vector, safety), floor=floor)
         if safe is not None:
             safe = safe.model_copy(update={"settings": {**safe.settings, MEASURED_WITH: safety.digest}})
+        shown = Examples(
+            source="creation", vector=vector.digest, strength=1.0, safe=safe is not None, data=search.examples
+        )
+        keep_examples(run.folder, shown)
         metadata = vector.metadata.model_copy(update={"calibration": raw, "safe_calibration": safe})
         return replace_metadata(vector, metadata)
 

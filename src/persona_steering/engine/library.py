@@ -45,11 +45,11 @@ class Entry:
         return self.card.name if self.own else f"{self.card.name}@{self.path.parent.parent.name.rpartition('-')[2]}"
 
     @property
-    def version(self) -> str:
+    def version(self) -> int:
         """Another one whenever its values or its metadata change."""
         metadata = self.card.metadata
         content = self.card.reason if metadata is None else f"{self.card.digest} {metadata.model_dump_json()}"
-        return hashlib.sha256(content.encode()).hexdigest()[:16]
+        return int(hashlib.sha256(content.encode()).hexdigest()[:13], 16)  # a number that JavaScript holds exactly
 
     @property
     def known(self) -> VectorMetadata:

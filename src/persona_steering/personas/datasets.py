@@ -83,6 +83,14 @@ class Datasets:
         """The questions that no vector is extracted from."""
         return self._split()[1]
 
+    def check_apart(self, questions: Iterable[str]) -> None:
+        """Raises UsageError for a question that doses are calibrated on: no vector may be made from its answers."""
+        for question in sorted(set(questions) & set(self.calibration_questions())):
+            raise UsageError(
+                f"the question {question[:80]!r} is one of those that strengths are measured on.",
+                hint="Ask another one.",
+            )
+
     def persona(self, name: str) -> Persona | None:
         """The persona whose prompts the workspace holds, if it does. Raises UsageError for a bad file."""
         path = self.persona_path(name)

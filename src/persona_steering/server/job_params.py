@@ -16,28 +16,53 @@ from persona_steering.vectors.values import Closed, Layer
 
 Name = Annotated[str, AfterValidator(check_name)]
 Strength = Annotated[float, Field(ge=-MAX_STRENGTH, le=MAX_STRENGTH)]
-MAX_WRITTEN = 20  # system prompts of one persona
+MAX_WRITTEN = 20  # system prompts of one persona, or pairs of one trait
+MAX_DESCRIPTION = 2000  # characters
+Count = Annotated[int, Field(ge=1, le=10_000)]
+Prompt = Annotated[str, Field(max_length=2000)]
+Questions = Annotated[tuple[Annotated[str, Field(max_length=4000)], ...], Field(min_length=4, max_length=200)]
 
 
 class EffortParams(Closed):
     """How much is measured."""
 
     effort: Literal["quick", "standard", "thorough"] = "standard"
-    questions: int | None = Field(default=None, ge=1, le=10_000, description="None: as many as the effort says")
+
+    @property
+    def num_questions(self) -> int | None:
+        """How many questions are asked; None: as many as the effort says."""
+        return None
 
     def to_effort(self) -> Effort:
         """The engine's own."""
-        chosen = EFFORTS[self.effort]
-        return chosen if self.questions is None else chosen.model_copy(update={"questions": self.questions})
+        chosen, count = EFFORTS[self.effort], self.num_questions
+        return chosen if count is None else chosen.model_copy(update={"questions": count})
 
 
-class PersonaParams(EffortParams):
+class CreationParams(EffortParams):
+    """What goes for every vector that is made."""
+
+    questions: Count | Questions | None = Field(
+        default=None, description="how many are asked, or the questions themselves; null: as many as the effort says"
+    )
+
+    @property
+    def num_questions(self) -> int | None:
+        return self.questions if isinstance(self.questions, int) else None
+
+    @property
+    def own_questions(self) -> tuple[str, ...]:
+        """The questions themselves, where they were given."""
+        return self.questions if isinstance(self.questions, tuple) else ()
+
+
+class PersonaParams(CreationParams):
     """A persona: one of an archetype, its system prompts, or a description from which a model writes them."""
 
     name: Name
-    archetype: str | None = None
-    system_prompts: tuple[str, ...] | None = Field(default=None, min_length=1, max_length=MAX_WRITTEN)
-    description: str | None = None
+    archetype: str | None = Field(default=None, max_length=64)
+    system_prompts: tuple[Prompt, ...] | None = Field(default=None, min_length=1, max_length=MAX_WRITTEN)
+    description: str | None = Field(default=None, max_length=MAX_DESCRIPTION)
     prompts: int = Field(default=5, ge=1, le=MAX_WRITTEN, description="how many are written for a description")
 
     @model_validator(mode="after")
@@ -46,23 +71,40 @@ class PersonaParams(EffortParams):
         given = [key for key, value in sources.items() if value is not None]
         if len(given) > 1 or not (given or self.description is not None):
             raise ValueError("one of archetype, system_prompts and description is needed")
-        if self.description is not None and self.archetype is None:
+        if self.description is not None and not given:
             describe(self.description)
         return self
 
 
-class TraitParams(EffortParams):
+class Pair(Closed):
+    """Two system prompts that differ in a trait only."""
+
+    positive: Prompt = Field(description="shows the trait")
+    negative: Prompt = Field(description="shows its opposite")
+
+
+class TraitParams(CreationParams):
     """A trait: an adjective, and its opposite where there is a good word for it."""
 
-    word: str
-    opposite: str | None = None
-    name: Name | None = Field(default=None, description="None: the word itself")
+    word: str = Field(max_length=64)
+    opposite: str | None = Field(
+        default=None, max_length=64, description="null: that of the library's trait of this name, else its absence"
+    )
+    name: Name | None = Field(default=None, description="null: the word itself")
+    pairs: tuple[Pair, ...] | None = Field(
+        default=None, min_length=1, max_length=MAX_WRITTEN, description="null: the library's, else made of the words"
+    )
 
 
 class AxesParams(EffortParams):
     """The directions of the model itself."""
 
     which: Literal["both", "assistant", "safety"] = "both"
+    questions: Count | None = Field(default=None, description="null: as many as the effort says")
+
+    @property
+    def num_questions(self) -> int | None:
+        return self.questions
 
 
 class MeasureParams(Closed):

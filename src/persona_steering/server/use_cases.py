@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 from abc import abstractmethod
+from collections.abc import Mapping
 from typing import Any, TypeVar
 
 from pydantic import JsonValue, ValidationError
@@ -17,6 +18,7 @@ from persona_steering.engine.writing import open_writer
 from persona_steering.errors import UsageError
 from persona_steering.extraction.axes import MIN_PERSONAS
 from persona_steering.personas import Persona, Trait, find_trait, load_archetype, trait_from_word
+from persona_steering.personas.datasets import Datasets
 from persona_steering.server.job_params import (
     AxesParams,
     CardParams,
@@ -35,6 +37,7 @@ from persona_steering.vectors.card import active_calibration
 
 Made = TypeVar("Made", PersonaParams, TraitParams)
 Measured = TypeVar("Measured", bound=MeasureParams)
+Subjected = TypeVar("Subjected", Persona, Trait)
 
 
 class Creation(JobType[Made]):
@@ -51,6 +54,7 @@ class Creation(JobType[Made]):
         return self.planned(params)
 
     def check(self, params: Made, bench: Bench) -> None:
+        Datasets(bench.config.datasets_dir).check_apart(params.own_questions)
         bench.manager.check_new(self.planned(params).name)
 
     def work(self, params: Made, bench: Bench) -> list[Work]:
@@ -81,12 +85,8 @@ class CreatePersona(Creation[PersonaParams]):
         prompts = params.system_prompts or tuple(
             f"Prompt {i}, yet to be written." for i in range(1, params.prompts + 1)
         )
-        try:
-            return Persona(name=params.name, description=params.description or "", system_prompts=prompts)
-        except ValidationError as error:
-            first = error.errors(include_url=False)[0]
-            where = ".".join(map(str, first["loc"]))
-            raise UsageError(f"parameter {where!r}: {first['msg']}.", hint="Correct the prompt.") from error
+        fields = {"name": params.name, "description": params.description or "", "system_prompts": prompts}
+        return _checked(Persona, fields)
 
     def written(self, params: PersonaParams, creator: Creator) -> Persona:
         if params.archetype is None and params.system_prompts is None and params.description is not None:
@@ -106,7 +106,13 @@ class CreateTrait(Creation[TraitParams]):
     def planned(self, params: TraitParams) -> Trait:
         trait_from_word(params.word, params.opposite)  # refuses a file's name: a request never names a path
         trait = find_trait(params.word, params.opposite)
-        return trait if params.name is None else trait.model_copy(update={"name": params.name})
+        changes: dict[str, object] = {} if params.name is None else {"name": params.name}
+        if params.own_questions:
+            changes["questions"] = params.own_questions
+        pairs = [{"pos": one.positive, "neg": one.negative} for one in params.pairs or ()]
+        if pairs and pairs != [pair.model_dump() for pair in trait.pairs]:
+            changes |= {"pairs": pairs, "source": "edited"}
+        return _checked(Trait, trait.model_dump() | changes) if changes else trait
 
 
 class ExtractAxes(JobType[AxesParams]):
@@ -247,14 +253,26 @@ JOBS: dict[str, JobType[Any]] = {
 }
 
 
+def _checked(kind: type[Subjected], fields: Mapping[str, object]) -> Subjected:
+    """The persona or trait of some parameters. Raises UsageError that names the first that is wrong."""
+    try:
+        return kind.model_validate(fields)
+    except ValidationError as error:
+        first = error.errors(include_url=False)[0]
+        where = ".".join(map(str, first["loc"]))
+        raise UsageError(f"parameter {where!r}: {first['msg']}.", hint="Correct it.") from error
+
+
 def _creator(params: EffortParams, bench: Bench, control: JobControl | None = None) -> Creator:
     """A creator that tells `control`; without one, for counting only."""
     effort = params.to_effort()
+    questions = params.own_questions if isinstance(params, PersonaParams) else ()  # a trait has its own with it
     if control is None:
-        return Creator(*bench.parts, effort=effort)
+        return Creator(*bench.parts, effort=effort, questions=questions)
     return Creator(
         *bench.parts,
         effort=effort,
+        questions=questions,
         writer=open_writer(None, bench.config, local=lambda: bench.model.backend),
         progress=control.progress,
         cancelled=control.cancelled,
