@@ -39,6 +39,7 @@ HOMES = {
     "fastapi": {"server"},
     "starlette": {"server"},
     "uvicorn": {"server/listening.py"},
+    "prometheus_client": {"server/metrics.py"},
     "click": {"cli"},
     "rich": {"cli"},
     "prompt_toolkit": {"cli/repl"},

@@ -119,6 +119,19 @@ def _devices() -> Iterator[Check]:
         yield Check("memory", "warning" if low else "ok", detail, "Close other programs." if low else "")
 
 
+def device_memory(device: str) -> tuple[int, int]:
+    """Free and total memory in bytes of the device that a model runs on; zeros where nobody says."""
+    from persona_steering.backends.transformers.environment import devices
+
+    if device.startswith("cpu"):
+        return memory()
+    try:
+        found = next((one for one in devices() if device in (one.device, one.device.partition(":")[0])), None)
+    except RuntimeError:
+        found = None
+    return (found.free, found.total) if found else (0, 0)
+
+
 def memory() -> tuple[int, int]:
     """Free and total memory in bytes; zeros where the system does not say."""
     try:

@@ -19,7 +19,7 @@ from persona_steering.server.errors import ApiError, ErrorType, as_api_error
 from persona_steering.server.guard import Guard
 from persona_steering.server.invalid import as_refusal
 from persona_steering.server.published import PublishedApi
-from persona_steering.server.routes import events, health, jobs, measuring, memory, openai, runs, web_system
+from persona_steering.server.routes import events, health, jobs, measuring, memory, metrics, models, openai, runs, system, web_system
 from persona_steering.server.security import Door
 from persona_steering.server.state import ServerState
 
@@ -33,6 +33,9 @@ ROUTERS = (
     runs.router,
     openai.router,
     health.router,
+    models.router,
+    system.router,
+    metrics.router,
     memory.router,
     web_system.router,
 )
@@ -49,7 +52,7 @@ def create_app(state: ServerState, door: Door) -> FastAPI:
 
     app = _with_routes(PublishedApi(lifespan=lifespan))
     app.state.server = state
-    app.add_middleware(Guard, door=door)
+    app.add_middleware(Guard, door=door, on_answer=state.metrics.on_request)
     handlers: dict[type[Exception], Callable[[Request, Exception], Response]] = {
         PersonaSteeringError: _on_error,
         RequestValidationError: _on_invalid,

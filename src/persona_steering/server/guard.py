@@ -9,6 +9,7 @@ import contextlib
 import json
 import logging
 import time
+from collections.abc import Callable
 
 from starlette.datastructures import Headers, MutableHeaders
 from starlette.requests import ClientDisconnect
@@ -20,6 +21,8 @@ from persona_steering.server.errors import ApiError, internal_error
 from persona_steering.server.ids import new_id
 from persona_steering.server.keys import SOCKET_PREFIX
 from persona_steering.server.limits import LIMITS
+from persona_steering.server.logs import FIELDS, REQUEST_ID
+from persona_steering.server.metrics import UNKNOWN_PATH
 from persona_steering.server.security import HEADERS, Door, is_upload, most_bytes
 
 _log = logging.getLogger("persona_steering.server")
@@ -27,10 +30,15 @@ _POLICY_VIOLATION, _INTERNAL = 1008, 1011  # why a WebSocket is closed
 
 
 class Guard:
-    """Whoever the door lets in is handed on to `app`."""
+    """Whoever the door lets in is handed on to `app`.
 
-    def __init__(self, app: ASGIApp, door: Door) -> None:
-        self._app, self._door = app, door
+    `on_answer` is called with the method, the route's path, the status and the seconds of every request.
+    """
+
+    def __init__(
+        self, app: ASGIApp, door: Door, on_answer: Callable[[str, str, int, float], None] = lambda *facts: None
+    ) -> None:
+        self._app, self._door, self._on_answer = app, door, on_answer
         self._sockets = 0  # open ones
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -38,6 +46,7 @@ class Guard:
             await self._app(scope, receive, send)
             return
         exchange = _Exchange(scope, send, self._door)
+        inside = REQUEST_ID.set(exchange.id)
         try:
             self._door.check_sender(scope)
             if (reply := self._door.reply(scope)) is not None:
@@ -56,7 +65,8 @@ class Guard:
             _log.exception("%s failed", exchange.id)
             await exchange.refuse(internal_error())
         finally:
-            exchange.log()
+            exchange.log(self._on_answer)
+            REQUEST_ID.reset(inside)
 
     async def _connect(self, scope: Scope, receive: Receive, exchange: _Exchange) -> None:
         if self._sockets >= LIMITS.sockets:
@@ -131,9 +141,13 @@ class _Exchange:
         for name, value in {**own, "x-request-id": self.id}.items():
             headers[name] = value
 
-    def log(self) -> None:
-        method, spent = self._scope.get("method", "WS"), time.monotonic() - self._began
-        _log.info("%s %s %r %s %.3fs", self.id, method, self._scope["path"], self._status or "-", spent)
+    def log(self, on_answer: Callable[[str, str, int, float], None]) -> None:
+        """Says what came of it."""
+        method, path, spent = self._scope.get("method", "WS"), self._scope["path"], time.monotonic() - self._began
+        fields = {"method": method, "path": path, "status": self._status, "seconds": round(spent, 4)}
+        line = (self.id, method, path, self._status or "-", spent)
+        _log.info("%s %s %r %s %.3fs", *line, extra={FIELDS: fields})
+        on_answer(method, getattr(self._scope.get("route"), "path", UNKNOWN_PATH), self._status, spent)
 
 
 async def _bounded(scope: Scope, receive: Receive) -> Receive:

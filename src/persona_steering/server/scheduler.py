@@ -39,6 +39,19 @@ class Load:
     tokens: int
 
 
+@dataclass(frozen=True, slots=True)
+class AnswerFacts:
+    """What an answer came to, for those who count. Seconds are since it was asked for; `first_seconds` of no token
+    is None. `ending` is the reason for which it ended, or "error"."""
+
+    steered: bool
+    ending: str
+    tokens: int
+    caps_engaged: int
+    first_seconds: float | None
+    seconds: float
+
+
 @dataclass(eq=False)
 class Ticket:
     """An answer on its way. Iterate it for pieces of text and the Completion last, or give `hear` to `submit`."""
@@ -49,6 +62,9 @@ class Ticket:
     _scheduler: Scheduler
     _hear: Callable[[Item], None] | None = None
     _items: queue.SimpleQueue[Item] = field(default_factory=queue.SimpleQueue)
+    asked: float = field(default_factory=time.monotonic)
+    first: float | None = None  # when its first token came
+    written: int = 0
 
     def __iter__(self) -> Iterator[str | Completion]:
         """Raises what went wrong with this answer."""
@@ -73,6 +89,18 @@ class Ticket:
         """
         return self._scheduler.steer(self, recipe)
 
+    def facts(self, end: Completion | PersonaSteeringError) -> AnswerFacts:
+        """What it has come to."""
+        done = end if isinstance(end, Completion) else None
+        return AnswerFacts(
+            steered=bool(self.request.recipe),
+            ending=done.finish_reason if done else "error",
+            tokens=self.written,
+            caps_engaged=done.caps_engaged if done else 0,
+            first_seconds=None if self.first is None else self.first - self.asked,
+            seconds=time.monotonic() - self.asked,
+        )
+
     def give(self, item: Item) -> None:
         """Hands an item to whoever waits for it."""
         if self._hear is not None:
@@ -81,12 +109,27 @@ class Ticket:
             self._items.put(item)
 
 
+def stopping() -> PersonaSteeringError:
+    """What is said to those whose answers end because the server does."""
+    return CancelledError("the server is shutting down.")
+
+
 class Scheduler:
-    """Writes answers for any number of threads. Start it by `start`, end it by `close`."""
+    """Writes answers for any number of threads. Start it by `start`, end it by `close`.
+
+    `on_end` is called with what each answer has come to, mostly in the thread that writes.
+    """
 
     def __init__(
-        self, backend: Backend, *, rows: int = ROWS, waiting: int = WAITING, patience: float = PATIENCE
+        self,
+        backend: Backend,
+        *,
+        rows: int = ROWS,
+        waiting: int = WAITING,
+        patience: float = PATIENCE,
+        on_end: Callable[[AnswerFacts], None] = lambda facts: None,
     ) -> None:
+        self._on_end, self._because = on_end, stopping
         self._backend, self._rows, self._most, self._patience = backend, rows, waiting, patience
         self._keys = itertools.count()
         self._waiting: deque[Ticket] = deque()
@@ -102,10 +145,11 @@ class Scheduler:
         """Begins to write."""
         self._thread.start()
 
-    def close(self, timeout: float | None = None) -> None:
-        """Ends every answer as "cancelled", refuses new ones, and waits for the thread."""
+    def close(self, timeout: float | None = None, *, because: Callable[[], PersonaSteeringError] = stopping) -> None:
+        """Ends every answer with the error that `because` makes, refuses new ones alike, and waits for the thread."""
         with self._changed:
-            self._closing = True
+            if not self._closing:
+                self._closing, self._because = True, because
             self._changed.notify_all()
         if self._thread.is_alive():
             self._thread.join(timeout)
@@ -127,7 +171,7 @@ class Scheduler:
         deadline = None if timeout is None else time.monotonic() + timeout
         with self._changed:
             if self._closing:
-                raise CancelledError("the server is shutting down.")
+                raise self._because()
             # those that are about to get a place do not count as waiting
             if len(self._writing) + len(self._waiting) >= self._rows + self._most:
                 raise BusyError(f"{self._most} requests are waiting already.", hint="Try again in a moment.")
@@ -141,7 +185,7 @@ class Scheduler:
         with self._changed:
             if ticket in self._waiting:
                 self._waiting.remove(ticket)
-                ticket.give(_nothing(ticket.request))
+                self._give_last(ticket, _nothing(ticket.request))
             elif ticket.key in self._writing:
                 self._orders.append(lambda batch: self._stop(batch, ticket.key))
                 self._changed.notify_all()
@@ -218,6 +262,8 @@ class Scheduler:
         for piece in pieces:
             ticket = self._writing[piece.key]
             self._tokens += 1
+            ticket.written += 1
+            ticket.first = ticket.first or time.monotonic()
             ticket.give(piece)
             if piece.completion is not None:
                 self._leave(ticket, piece.completion)
@@ -227,6 +273,10 @@ class Scheduler:
             del self._writing[ticket.key]
             self._answers += 1
             self._changed.notify_all()
+        self._give_last(ticket, item)
+
+    def _give_last(self, ticket: Ticket, item: Completion | PersonaSteeringError) -> None:
+        self._on_end(ticket.facts(item))
         ticket.give(item)
 
     def _stop(self, batch: LiveBatch, key: int) -> None:
@@ -242,7 +292,7 @@ class Scheduler:
         for order in self._orders:
             order(batch)
         for ticket in [*self._writing.values(), *self._waiting]:
-            ticket.give(CancelledError("the server is shutting down."))
+            self._give_last(ticket, self._because())
         self._writing.clear()
         self._waiting.clear()
 

@@ -13,12 +13,12 @@ from persona_steering.backends.wrapper import ModelWrapper
 from persona_steering.calibration.caps import Cap
 from persona_steering.config import Config
 from persona_steering.engine.steering import Steering, SteeringEngine
-from persona_steering.errors import NotFoundError, UsageError, nearest
+from persona_steering.errors import NotFoundError, PersonaSteeringError, UsageError, nearest
 from persona_steering.interventions import Floor, parse_strength
 from persona_steering.personas.manager import PersonaManager
 from persona_steering.server.errors import ApiError, as_api_error
 from persona_steering.server.limits import LIMITS
-from persona_steering.server.scheduler import ROWS, WAITING, Item, Scheduler, Ticket
+from persona_steering.server.scheduler import ROWS, WAITING, AnswerFacts, Item, Scheduler, Ticket, stopping
 from persona_steering.vectors import SteeringVector
 from persona_steering.vectors.card import Card, make_cards
 from persona_steering.vectors.vector import check_name
@@ -40,13 +40,14 @@ class Serving:
         rows: int = ROWS,
         waiting: int = WAITING,
         deadline: float = DEADLINE,
+        on_end: Callable[[AnswerFacts], None] = lambda facts: None,
     ) -> None:
         manager.bind(model.identity)
         self.config, self.manager, self.started = config, manager, int(time.time())
         self._engine = SteeringEngine(model, manager, config)
         self._vectors = threading.Lock()  # the manager's memory is for one thread at a time
         self._deadline = deadline
-        self.scheduler = Scheduler(model.backend, rows=rows, waiting=waiting)
+        self.scheduler = Scheduler(model.backend, rows=rows, waiting=waiting, on_end=on_end)
         self._given_id = model.backend.info.id
         self.model_id = public_id(self._given_id)
         self._closed = False
@@ -55,10 +56,10 @@ class Serving:
         """Begins to write answers."""
         self.scheduler.start()
 
-    def close(self) -> None:
-        """Ends every answer, and waits for the thread."""
+    def close(self, *, because: Callable[[], PersonaSteeringError] = stopping) -> None:
+        """Ends every answer with the error that `because` makes, and waits for the thread."""
         self._closed = True
-        self.scheduler.close()
+        self.scheduler.close(because=because)
 
     @property
     def is_ready(self) -> bool:

@@ -16,7 +16,7 @@ from persona_steering.config import Config
 from persona_steering.errors import BusyError, ConflictError, PersonaSteeringError
 from persona_steering.personas.manager import PersonaManager
 from persona_steering.server.errors import ApiError, as_api_error
-from persona_steering.server.scheduler import ROWS, WAITING
+from persona_steering.server.scheduler import ROWS, WAITING, AnswerFacts
 from persona_steering.server.serving import DEADLINE, Serving, public_id
 from persona_steering.vectors.values import Closed
 
@@ -28,7 +28,7 @@ _log = logging.getLogger(__name__)
 class ModelChoice(Closed):
     """Which model, and how it is loaded."""
 
-    name: str = Field(min_length=1, max_length=512, description="embedded, hf:OWNER/NAME or a folder")
+    name: str = Field(min_length=1, max_length=512, description="embedded, hf:OWNER/NAME, or the id of a listed model")
     quantization: Literal["4bit", "8bit"] | None = None
     revision: str | None = Field(default=None, max_length=256)
 
@@ -55,10 +55,15 @@ class ModelSlot:
         self._changed = threading.Condition()
         self._changing = threading.Lock()  # held from the beginning of a change to its end
         self._listeners: list[Callable[[SlotStatus], None]] = []
+        self._counters: list[Callable[[AnswerFacts], None]] = []
 
     def listen(self, listener: Callable[[SlotStatus], None]) -> None:
         """Has `listener` told of every change of state, in the thread that changes it."""
         self._listeners.append(listener)
+
+    def listen_to_answers(self, counter: Callable[[AnswerFacts], None]) -> None:
+        """Has `counter` called with what every answer has come to, of whatever model."""
+        self._counters.append(counter)
 
     @property
     def status(self) -> SlotStatus:
@@ -136,7 +141,15 @@ class ModelSlot:
 
     def put(self, model: ModelWrapper, manager: PersonaManager) -> Serving:
         """Takes a model that is loaded already."""
-        serving = Serving(model, manager, model.config, rows=self._rows, waiting=self._waiting, deadline=self._deadline)
+        serving = Serving(
+            model,
+            manager,
+            model.config,
+            rows=self._rows,
+            waiting=self._waiting,
+            deadline=self._deadline,
+            on_end=self._count,
+        )
         serving.start()
         with self._changed:
             self._model, self._serving, self._error = model, serving, None
@@ -180,9 +193,13 @@ class ModelSlot:
             if self._state == "ready":
                 self._state = "unloading"
         if serving is not None:
-            serving.close()
+            serving.close(because=_gone)
         if model is not None:
             model.close()
+
+    def _count(self, facts: AnswerFacts) -> None:
+        for counter in self._counters:
+            counter(facts)
 
     def _set(self, state: SlotState, *, wanted: str | None) -> None:
         with self._changed:
@@ -222,6 +239,18 @@ def _why(state: SlotState, wanted: str | None) -> tuple[str, str]:
     if state == "loading":
         return f"the model {wanted!r} is being loaded.", "Try again in a moment."
     return "no model is loaded.", "Load one: POST /api/v1/models/load"
+
+
+def _gone() -> ApiError:
+    """For those whose answers were being written."""
+    return ApiError(
+        503,
+        "server_error",
+        "model_unloaded",
+        "the model was unloaded while it answered.",
+        hint="Ask again once a model is there; GET /readyz says when.",
+        headers={"retry-after": "2"},
+    )
 
 
 def _not_there(state: SlotState, wanted: str | None) -> BusyError:

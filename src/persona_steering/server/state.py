@@ -9,8 +9,12 @@ from typing import Literal
 from persona_steering.config import Config
 from persona_steering.personas.manager import PersonaManager
 from persona_steering.server.database import Database
+from persona_steering.server.errors import ApiError
 from persona_steering.server.feed import Feed, LibraryChange
 from persona_steering.server.jobs import JobRunner
+from persona_steering.server.metrics import Metrics
+from persona_steering.server.models import as_choice
+from persona_steering.server.scheduler import Load
 from persona_steering.server.slot import ModelChoice, ModelSlot, SlotStatus
 from persona_steering.server.stores.conversations import ConversationStore
 from persona_steering.server.stores.job_models import Job
@@ -39,6 +43,10 @@ class ServerState:
         slot.listen(self.feed.tell)
         self.jobs.store.listen(self.feed.tell)
         self.jobs.listen(self._on_job)
+        self.metrics = Metrics(
+            slot=lambda: slot.status, load=self.load, jobs=self.jobs.store.counts, readers=lambda: self.feed.readers
+        )
+        slot.listen_to_answers(self.metrics.on_answer)
 
     def start(self) -> None:
         """Marks what an earlier server left unfinished. Jobs begin once there is a model."""
@@ -62,14 +70,24 @@ class ServerState:
         self.database.close()
 
     def load_model(self, choice: ModelChoice, *, done: Callable[[], None] | None = None) -> None:
-        """Begins to load a model in the place of the one that is there. Raises ConflictError while a job wants that."""
+        """Begins to load a model in the place of the one that is there.
+
+        Raises UsageError as `as_choice`, ConflictError while a job wants the model or another change is under way.
+        """
         self.jobs.check_idle()
-        self.slot.begin_loading(choice, done=done)
+        self.slot.begin_loading(as_choice(choice, self.config), done=done)
 
     def unload_model(self) -> None:
         """Frees the model. Raises ConflictError while a job wants it."""
         self.jobs.check_idle()
         self.slot.unload()
+
+    def load(self) -> Load | None:
+        """How busy the model is; None where there is none."""
+        try:
+            return self.slot.serving.scheduler.load
+        except ApiError:
+            return None
 
     def manager(self) -> PersonaManager:
         """The stored vectors: of the loaded model, or of all where none is loaded. For one request."""
