@@ -4,22 +4,32 @@ from __future__ import annotations
 
 import json
 import re
+import socket
 import threading
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
+from urllib.parse import urlsplit
 
 import httpx2
 import pytest
-from tests.server.api import Api, make_state, running
+from tests.backends.tiny import HIDDEN, LAYERS
+from tests.engine.create_persona import EFFORT
+from tests.server.api import MODEL, Api, make_state, running
 from websockets.exceptions import ConnectionClosed, InvalidStatus
 from websockets.sync.client import ClientConnection, connect
 
+from persona_steering.authoring.generator import DatasetGenerator
 from persona_steering.backends.base import Message, Request, Sampling
+from persona_steering.engine.create import EFFORTS
 from persona_steering.interventions import Recipe
+from persona_steering.personas import trait_from_word
+from persona_steering.personas.datasets import Datasets
 from persona_steering.server.security import Door
+from persona_steering.vectors.formats.legacy import read_json
 
 SAID = {"message": "hello", "personas": {}, "traits": {}, "safety_enabled": True, "safety_strength": 1.0}
 
@@ -50,8 +60,8 @@ def usual_scale(api: Api) -> Iterator[None]:
 
 @contextmanager
 def chatting(api: Api, **options: Any) -> Iterator[ClientConnection]:
-    with connect(f"{api.url.replace('http', 'ws')}/ws/chat", **options) as socket:
-        yield socket
+    with connect(f"{api.url.replace('http', 'ws')}/ws/chat", **options) as opened:
+        yield opened
 
 
 def frames(socket: ClientConnection) -> list[dict[str, Any]]:
@@ -301,3 +311,156 @@ def test_several_clients_of_the_socket_are_answered_at_once(api: Api) -> None:
     for thread in threads:
         thread.join(30)
     assert texts == [engine_answer(api, {"sage": 0.6}, safety=True)] * 3
+
+
+# -- the cross-model system --------------------------------------------------------------------------------------------
+
+
+def test_health_says_who_answers(http: httpx2.Client) -> None:
+    health = http.get("/api/health").json()
+    assert (health["status"], health["service"], set(health)) == (
+        "healthy",
+        "persona-steering",
+        {"status", "service", "version"},
+    )
+
+
+def test_the_model_is_listed_described_and_asked(http: httpx2.Client) -> None:
+    assert http.get("/api/models").json() == {"models": [{"id": MODEL, "name": MODEL, "type": "llama"}]}
+    facts = http.get(f"/api/models/{MODEL}/info").json()
+    assert (facts["loaded"], facts["num_layers"], facts["hidden_size"]) == (True, LAYERS, HIDDEN)
+    tested = http.post("/api/models/test", json={"model_id": MODEL, "prompt": "hello"}).json()
+    assert (tested["success"], tested["response"]) == (True, answer(http, safety_enabled=False))
+
+
+@pytest.mark.parametrize(
+    ("method", "path", "body"),
+    [
+        ("POST", "/api/models/test", {"model_id": "other/model", "prompt": "hello"}),
+        ("POST", "/api/models/test", {"model_id": f"{MODEL}:sage", "prompt": "hello"}),
+        ("GET", "/api/models/other/model/info", None),
+        ("DELETE", "/api/models/other/unload", None),
+        ("POST", "/api/vectors/generate", {"model_id": "other", "trait_id": "confident"}),
+        ("GET", f"/api/vectors/{MODEL}/calmer", None),
+        ("GET", f"/api/vectors/{MODEL}/sage", None),
+        ("DELETE", f"/api/vectors/{MODEL}/sage", None),
+        ("DELETE", "/api/traits/custom/nothing", None),
+        ("POST", "/api/steering/test", {"model_id": MODEL, "trait_id": "calmer", "user_prompt": "hello"}),
+    ],
+)
+def test_what_is_not_there_is_a_404_with_a_detail(
+    method: str, path: str, body: dict[str, Any] | None, http: httpx2.Client
+) -> None:
+    reply = http.request(method, path, json=body)
+    assert (reply.status_code, list(reply.json())) == (404, ["detail"])
+
+
+@pytest.mark.parametrize(("coefficient", "direction"), [(1.0, "positive"), (-0.5, "negative"), (0, "none")])
+def test_steering_is_tried_against_the_model_as_it_is(
+    coefficient: float, direction: str, http: httpx2.Client, api: Api
+) -> None:
+    asked = {"model_id": MODEL, "trait_id": "calm", "coefficient": coefficient, "user_prompt": "hello"}
+    found = http.post("/api/steering/test", json=asked).json()
+    assert found["success"] is True
+    assert found["baseline_response"] == engine_answer(api, {}, safety=False)
+    assert found["steered_response"] == engine_answer(api, {"calm": coefficient}, safety=True)
+    assert (found["coefficient"], found["direction"]) == (coefficient, direction)
+    assert (found["layer"] is None) == (coefficient == 0)
+
+
+def test_a_stored_vector_is_the_object_that_the_earlier_system_kept(
+    http: httpx2.Client, api: Api, tmp_path: Path
+) -> None:
+    (row,) = http.get("/api/vectors").json()["vectors"]
+    assert (row["trait_id"], row["num_layers"], row["effectiveness_scores"]) == ("calm", LAYERS, {})
+    kept = http.get(f"/api/vectors/{MODEL}/calm").json()
+    assert (kept["model_id"], kept["trait_id"]) == (MODEL, "calm")
+    (tmp_path / "calm.json").write_text(json.dumps(kept))
+    read = read_json(tmp_path / "calm.json", model=api.serving.manager.model)
+    stored = api.serving.manager.load("calm")
+    assert read.layers == stored.layers
+    assert all((read.direction(layer) == stored.direction(layer)).all() for layer in stored.layers)
+
+
+CUSTOM = trait_from_word("brave", "timid").model_copy(update={"name": "lionheart"})
+
+
+def test_custom_traits_are_those_of_the_workspace(tmp_path: Path) -> None:
+    state = make_state(tmp_path)
+    state.config = state.config.model_copy(
+        update={"paths": state.config.paths.model_copy(update={"datasets": tmp_path / "datasets"})}
+    )
+    with running(state, Door.at("127.0.0.1")) as api, api.client() as http:
+        empty = http.get("/api/traits/custom").json()
+        assert (empty["success"], empty["traits"], empty["count"]) == (True, [], 0)
+        Datasets(state.config.datasets_dir).save_trait(CUSTOM)
+        (found,) = http.get("/api/traits/custom").json()["traits"]
+        assert (found["id"], found["metadata"]) == ("lionheart", {"positive_trait": "brave", "negative_trait": "timid"})
+        assert found["prompt_pairs"][0] == CUSTOM.pairs[0].model_dump()
+        assert http.delete("/api/traits/custom/lionheart").json()["success"] is True
+        assert http.delete("/api/traits/custom").json() == {"success": True, "message": "0 were deleted."}
+
+
+@pytest.mark.parametrize(
+    ("changes", "named"),
+    [
+        ({"positive_trait": "no word at all, truly 7"}, "word"),
+        ({"num_pairs": 9}, "num_pairs"),
+        ({"temperature": 1.3}, "temperature"),
+        ({"negative_trait": "brave"}, "same word"),
+    ],
+)
+def test_a_custom_trait_that_cannot_be_written_is_refused(
+    changes: dict[str, Any], named: str, http: httpx2.Client
+) -> None:
+    body = {"trait_name": "Lionheart", "positive_trait": "brave", "negative_trait": "timid", "num_pairs": 5}
+    reply = http.post("/api/traits/generate-custom", json=body | {"temperature": 0.7} | changes)
+    assert (reply.status_code, list(reply.json())) == (400, ["detail"])
+    assert named in reply.json()["detail"]
+
+
+def test_a_custom_trait_is_written_and_its_vector_made_while_the_client_waits(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    state = make_state(tmp_path)
+    paths = state.config.paths.model_copy(update={"datasets": tmp_path / "datasets"})
+    state.config = state.jobs._config = state.config.model_copy(update={"paths": paths})
+    monkeypatch.setitem(EFFORTS, "standard", EFFORT)
+    monkeypatch.setattr(DatasetGenerator, "generate_trait", lambda _, word, opposite: trait_from_word(word, opposite))
+    with running(state, Door.at("127.0.0.1")) as api, api.client() as http:
+        http.timeout = 120
+        asked = {"trait_name": "Lion Heart", "positive_trait": "brave", "negative_trait": "timid", "num_pairs": 3}
+        written = http.post("/api/traits/generate-custom", json=asked).json()
+        assert (written["trait_id"], written["trait_name"], written["num_custom_traits"]) == (
+            "lion-heart",
+            "Lion Heart",
+            1,
+        )
+        assert len(written["prompt_pairs"]) == 3
+        assert http.post("/api/traits/generate-custom", json=asked).status_code == 400
+        made = http.post("/api/vectors/generate", json={"model_id": MODEL, "trait_id": "lion-heart"})
+        assert made.status_code == 200, made.text
+        facts = made.json()
+        assert (facts["success"], facts["num_layers"], facts["effectiveness_scores"]) == (True, LAYERS, {})
+        assert facts["generation_time"] > 0
+        assert "lion-heart" in [one["name"] for one in http.get("/api/traits").json()]
+        assert http.delete(f"/api/vectors/{MODEL}/lion-heart").json()["success"] is True
+
+
+def test_leaving_while_a_vector_is_made_cancels_the_job(tmp_path: Path) -> None:
+    state = make_state(tmp_path)
+    with running(state, Door.at("127.0.0.1")) as api, state.slot.turn():  # the job waits for its turn
+        address = urlsplit(api.url)
+        body = json.dumps({"model_id": MODEL, "trait_id": "confident"}).encode()
+        head = f"POST /api/vectors/generate HTTP/1.1\r\nHost: {address.netloc}\r\nContent-Type: application/json\r\n"
+        with socket.create_connection((address.hostname, address.port)) as plain:  # type: ignore[arg-type]
+            plain.sendall(f"{head}Content-Length: {len(body)}\r\n\r\n".encode() + body)
+            for _ in range(1000):
+                if jobs := state.jobs.store.unfinished():
+                    break
+                time.sleep(0.01)
+        for _ in range(1000):
+            if state.jobs.store.get(jobs[0].id).cancel_requested:
+                break
+            time.sleep(0.01)
+        assert state.jobs.store.get(jobs[0].id).cancel_requested

@@ -17,8 +17,8 @@ from typing import Literal
 
 from pydantic import BaseModel
 
-from persona_steering.errors import UsageError
-from persona_steering.files import write_atomically
+from persona_steering.errors import UsageError, unknown
+from persona_steering.files import storage_error, write_atomically
 from persona_steering.personas._files import library, parse_lines, read_text
 from persona_steering.personas.persona import Persona, load_prompts
 from persona_steering.personas.questions import (
@@ -28,7 +28,7 @@ from persona_steering.personas.questions import (
     load_questions,
     load_safety_prompts,
 )
-from persona_steering.personas.trait import Trait
+from persona_steering.personas.trait import Trait, load_trait
 from persona_steering.vectors import check_name
 
 SetKind = Literal["questions", "safe", "unsafe"]
@@ -105,6 +105,21 @@ class Datasets:
         path = self.trait_path(trait.name)
         write_atomically(path, trait_toml(trait).encode())
         return path
+
+    def traits(self) -> dict[str, Trait]:
+        """The workspace's own traits by name. Raises UsageError for a bad file."""
+        folder = self.folder / "traits"
+        return {trait.name: trait for trait in map(load_trait, sorted(folder.glob("*.toml")))}
+
+    def delete_trait(self, name: str) -> None:
+        """Removes a trait's instructions. Raises NotFoundError with the nearest names, StorageError."""
+        path = self.trait_path(name)
+        if not path.exists():
+            raise unknown("trait", name, self.traits())
+        try:
+            path.unlink()
+        except OSError as error:
+            raise storage_error(error, path) from error
 
     def save_persona(self, persona: Persona) -> Path:
         """Writes a persona's prompts, for editing. Raises StorageError."""

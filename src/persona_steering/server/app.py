@@ -19,7 +19,20 @@ from persona_steering.server.errors import ApiError, ErrorType, as_api_error
 from persona_steering.server.guard import Guard
 from persona_steering.server.invalid import as_refusal
 from persona_steering.server.published import PublishedApi
-from persona_steering.server.routes import events, health, jobs, measuring, memory, metrics, models, openai, runs, system, web_system
+from persona_steering.server.routes import (
+    cross_model,
+    events,
+    health,
+    jobs,
+    measuring,
+    memory,
+    metrics,
+    models,
+    openai,
+    runs,
+    system,
+    web_system,
+)
 from persona_steering.server.security import Door
 from persona_steering.server.state import ServerState
 
@@ -37,6 +50,7 @@ ROUTERS = (
     system.router,
     metrics.router,
     memory.router,
+    cross_model.router,  # before the next, whose traits have any name
     web_system.router,
 )
 

@@ -8,8 +8,10 @@ from collections.abc import Iterator
 from pydantic import JsonValue
 
 from persona_steering.backends.base import Request, Sampling, conversation
+from persona_steering.engine.library import Library
 from persona_steering.errors import BusyError, ConflictError, NotFoundError, RecipeError, unknown
 from persona_steering.server.errors import ApiError, as_api_error
+from persona_steering.server.feed import LibraryChange
 from persona_steering.server.schemas.reference import (
     SCALES,
     CreatingReply,
@@ -66,22 +68,26 @@ def personas(state: ServerState) -> list[WebPersona]:
     """The stored personas, by name."""
     loaded = _loaded(state)
     return [
-        WebPersona(name=one.name, source=one.source, description=one.description, loaded=one.name in loaded)
-        for one in _stored(state, "persona")
+        WebPersona(
+            name=one.name,
+            source=one.source,
+            description=one.description,
+            traits=list(one.tags),
+            loaded=one.name in loaded,
+        )
+        for one in stored(state, "persona")
     ]
 
 
 def traits(state: ServerState) -> list[WebTrait]:
     """The stored traits, by name."""
     loaded = _loaded(state)
-    return [
-        WebTrait(name=one.name, opposite=one.opposite, loaded=one.name in loaded) for one in _stored(state, "trait")
-    ]
+    return [WebTrait(name=one.name, opposite=one.opposite, loaded=one.name in loaded) for one in stored(state, "trait")]
 
 
 def create_persona(state: ServerState, asked: NewPersona) -> CreatingReply:
     """Queues a job that makes it. Raises ApiError 400 as the earlier system: busy, no name, or there already."""
-    with _refused_at_once():
+    with refused_at_once():
         params: dict[str, JsonValue] = {"name": asked.name, "description": asked.description}
         params |= {"prompts": asked.num_prompts, "questions": asked.num_questions}
         job = state.jobs.submit("persona.create", params)
@@ -90,7 +96,7 @@ def create_persona(state: ServerState, asked: NewPersona) -> CreatingReply:
 
 def create_trait(state: ServerState, asked: NewTrait) -> CreatingReply:
     """Queues a job that makes it. Raises as `create_persona`."""
-    with _refused_at_once():
+    with refused_at_once():
         params: dict[str, JsonValue] = {"word": asked.word, "opposite": asked.opposite or None}
         job = state.jobs.submit("trait.create", params | {"questions": asked.num_questions})
     return CreatingReply(name=job.subject.name if job.subject else asked.word)
@@ -98,10 +104,12 @@ def create_trait(state: ServerState, asked: NewTrait) -> CreatingReply:
 
 def delete(state: ServerState, kind: VectorKind, name: str) -> DeletedReply:
     """Removes a persona or trait of the loaded model. Raises NotFoundError, also for one of the other kind."""
-    manager = state.manager()
-    if manager.kind_of(name) != kind:
-        raise unknown(kind, name, [one.name for one in _stored(state, kind)])
-    manager.delete(name)
+    if name not in (known := [one.name for one in stored(state, kind)]):
+        raise unknown(kind, name, known)
+    model = state.slot.serving.manager.model if state.slot.status.state == "ready" else None
+    library = Library(state.config, model)
+    library.remove(library.find(name, (kind,)))
+    state.feed.tell(LibraryChange(kind="trait" if kind == "trait" else "persona", name=name, change="deleted"))
     return DeletedReply(name=name)
 
 
@@ -142,7 +150,7 @@ def _steering(state: ServerState, asked: WebChat, serving: Serving) -> SteeringR
 
 
 @contextlib.contextmanager
-def _refused_at_once() -> Iterator[None]:
+def refused_at_once() -> Iterator[None]:
     """The earlier system said 400 to whatever kept it from beginning."""
     try:
         yield
@@ -166,7 +174,8 @@ def _floor(state: ServerState) -> float | None:
     return None
 
 
-def _stored(state: ServerState, kind: VectorKind) -> list[VectorMetadata]:
+def stored(state: ServerState, kind: VectorKind) -> list[VectorMetadata]:
+    """What is known of those of a kind, by name: of the loaded model, or of all where none is loaded."""
     found = [entry.metadata for entry in state.manager().entries()]
     return sorted((one for one in found if one is not None and one.kind == kind), key=lambda one: one.name)
 

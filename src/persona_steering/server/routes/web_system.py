@@ -40,7 +40,7 @@ from persona_steering.server.sockets import Inbox, parse_frame
 from persona_steering.server.state import ServerState
 from persona_steering.server.waiting import on_leaving
 
-router = APIRouter(tags=["reference: web system"], responses=REFERENCE_ERRORS, deprecated=True)
+router = APIRouter(tags=["earlier systems"], responses=REFERENCE_ERRORS, deprecated=True)
 _CHAT = TypeAdapter(WebChat)
 _log = logging.getLogger("persona_steering.server")
 

@@ -6,7 +6,7 @@ from typing import Annotated, Literal
 
 from pydantic import ConfigDict, Field, JsonValue
 
-from persona_steering.server.schemas.steering import Strength, Weights
+from persona_steering.server.schemas.steering import Name, Strength, Weights
 from persona_steering.vectors.values import Closed
 
 SCALES = (0.01, 2.0)
@@ -53,7 +53,7 @@ class WebPersona(Reference):
     name: str
     source: str
     description: str
-    traits: list[str] = Field(default=[], description="always empty: personas here are not made of traits")
+    traits: list[str] = Field(description="its tags")
     loaded: bool = Field(description="whether it is held in memory")
 
 
@@ -294,7 +294,7 @@ class VectorRows(Reference):
 
 
 class Answered(Reference):
-    """Answers behind a vector."""
+    """Answers behind a vector; always empty: those that were kept are at /api/v1/traits/{name}/examples."""
 
     positive: list[str]
     negative: list[str]
@@ -312,7 +312,7 @@ class SteeringTest(Reference):
     """POST /api/steering/test."""
 
     model_id: str
-    trait_id: str
+    trait_id: Name
     coefficient: Strength = 1.0
     user_prompt: Text
 
@@ -326,9 +326,9 @@ class SteeringTestReply(Reference):
     baseline_response: str
     steered_response: str
     coefficient: float
-    layer: int = Field(description="the first layer that is steered")
+    layer: int | None = Field(description="the first layer that is steered; null: none is, at coefficient 0")
     layers: list[int]
-    direction: Literal["positive", "negative"]
+    direction: Literal["positive", "negative", "none"]
 
 
 class Health(Reference):
