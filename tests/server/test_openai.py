@@ -240,7 +240,8 @@ def test_steering_that_cannot_be_honoured_is_refused_by_name(
 @pytest.mark.parametrize(
     ("body", "param"),
     [
-        ({"logprobs": True}, "logprobs"),
+        ({"top_logprobs": 2}, "top_logprobs"),
+        ({"logprobs": True, "top_logprobs": 21}, "top_logprobs"),
         ({"tools": [{}]}, "tools"),
         ({"temperature": 9}, "temperature"),
         ({"max_tokens": LIMITS.max_tokens + 1}, "max_tokens"),
@@ -352,7 +353,7 @@ def test_a_failure_in_the_middle_of_a_stream_is_an_event_and_then_the_end(
 
 def test_silence_is_filled_with_comments(api: Api, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("persona_steering.server.sse.PING", 0.001)
-    monkeypatch.setattr("persona_steering.server.routes.openai.PING", 0.001)
+    monkeypatch.setattr("persona_steering.server.replying.PING", 0.001)
     text = post(api, stream=True).text
     assert ": ping\n\n" in text and text.endswith("data: [DONE]\n\n")
 

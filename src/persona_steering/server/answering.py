@@ -7,7 +7,8 @@ import contextlib
 from collections.abc import Callable, Sequence
 
 from persona_steering.backends.base import Completion, Piece, Request
-from persona_steering.errors import PersonaSteeringError
+from persona_steering.errors import NotFoundError, PersonaSteeringError
+from persona_steering.interventions import Recipe
 from persona_steering.server.scheduler import Item, Ticket
 from persona_steering.server.serving import Serving
 
@@ -49,6 +50,26 @@ class Answers:
         """Ends what is still being written."""
         for ticket in self._tickets:
             ticket.cancel()
+
+    def waited(self, place: int = 0) -> float | None:
+        """Seconds until an answer got its place in the batch; None if it did not (yet)."""
+        return self._tickets[place].waited
+
+    def steer(self, recipe: Recipe) -> list[int | None]:
+        """Gives all of them another recipe. Returns where each first shows it; None where it has ended before.
+
+        Blocks until the thread that writes has done so. Raises NotFoundError once all have ended, and as
+        `Scheduler.steer`.
+        """
+        places: list[int | None] = []
+        for ticket in self._tickets:
+            try:
+                places.append(ticket.steer(recipe))
+            except NotFoundError:
+                places.append(None)
+        if all(place is None for place in places):
+            raise NotFoundError("this answer is not being written.", hint="Ask again with the new recipe.")
+        return places
 
     @property
     def is_done(self) -> bool:

@@ -1,41 +1,75 @@
-"""From a chat request to what the engine takes: sampling, messages and schema."""
+"""From a request to what the engine takes: messages or prompts, sampling, schema, and what is to be told of tokens."""
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import replace
 
 from pydantic import JsonValue
 
 from persona_steering.backends.base import Message, Request, Role, Sampling
 from persona_steering.server.errors import ApiError
-from persona_steering.server.schemas.openai import ChatRequest, ResponseFormat
+from persona_steering.server.limits import LIMITS
+from persona_steering.server.schemas.openai import AnswerRequest, ChatRequest, CompletionRequest, ResponseFormat
 from persona_steering.server.serving import Serving
 from persona_steering.server.steering import Steered
 
 _ROLES: dict[str, Role] = {"system": "system", "developer": "system", "user": "user", "assistant": "assistant"}
 
 
-def requests_of(body: ChatRequest, steered: Steered, serving: Serving) -> list[Request]:
+def chat_requests(body: ChatRequest, steered: Steered, serving: Serving) -> list[Request]:
     """One request for each of the `n` answers; their seeds follow each other. Raises ApiError."""
-    _refuse_unsupported(body)
+    if body.tools:
+        raise _unsupported("tools")
+    if body.top_logprobs is not None and not body.logprobs:
+        raise _refusal("invalid_value", "top_logprobs wants logprobs.", "top_logprobs", 'Send "logprobs": true too.')
+    limit = body.max_tokens if body.max_completion_tokens is None else body.max_completion_tokens
     request = Request(
         tuple(Message(_ROLES[message.role], message.text) for message in body.messages),
         recipe=steered.recipe,
-        sampling=_sampling(body, serving),
+        sampling=_sampling(body, serving, limit),
         schema=_schema(body.response_format),
+        logprobs=(body.top_logprobs or 0) if body.logprobs else None,
+        trace=steered.readings,
     )
-    first = request.sampling.seed
+    return _seeded([request], body.n or 1)
+
+
+def text_requests(body: CompletionRequest, steered: Steered, serving: Serving) -> list[Request]:
+    """One request for each of the `n` continuations of each prompt. Raises ApiError."""
+    count = body.n or 1
+    if body.suffix:
+        raise _unsupported("suffix")
+    if body.best_of is not None and body.best_of != count:
+        raise _unsupported("best_of")
+    if body.echo and body.logprobs is not None:
+        message = "echo and logprobs do not go together: the prompt's own are not measured."
+        raise _refusal("unsupported_parameter", message, "echo", "Leave one of them out.")
+    if len(body.prompt) * count > LIMITS.rows:
+        message = f"{len(body.prompt)} prompts with {count} answers each are more than {LIMITS.rows}."
+        raise _refusal("invalid_value", message, "prompt", "Send fewer at once.")
+    request = Request(
+        (),
+        recipe=steered.recipe,
+        sampling=_sampling(body, serving, body.max_tokens),
+        logprobs=body.logprobs,
+        trace=steered.readings,
+    )
+    return _seeded([replace(request, prompt=prompt) for prompt in body.prompt], count)
+
+
+def _seeded(requests: Sequence[Request], count: int) -> list[Request]:
+    """Each of them so many times, under seeds that follow each other."""
     return [
-        replace(request, sampling=request.sampling.model_copy(update={"seed": first + place}))
-        for place in range(body.n or 1)
+        replace(request, sampling=request.sampling.model_copy(update={"seed": request.sampling.seed + place}))
+        for request in requests
+        for place in range(count)
     ]
 
 
-def _sampling(body: ChatRequest, serving: Serving) -> Sampling:
-    limit = body.max_tokens if body.max_completion_tokens is None else body.max_completion_tokens
+def _sampling(body: AnswerRequest, serving: Serving, limit: int | None) -> Sampling:
     base = Sampling.configured(serving.config.generation, seed=body.seed, max_new_tokens=limit)
-    stop = (body.stop,) if isinstance(body.stop, str) else tuple(body.stop or ())
-    changes: dict[str, object] = {"stop": stop}
+    changes: dict[str, object] = {"stop": tuple(body.stop or ())}
     changes |= {key: value for key in ("temperature", "top_p") if (value := getattr(body, key)) is not None}
     return base.model_copy(update=changes)
 
@@ -46,24 +80,14 @@ def _schema(form: ResponseFormat | None) -> dict[str, JsonValue] | None:
     if form.type == "json_object":
         return {"type": "object"}
     if form.json_schema is None:
-        raise ApiError(
-            400,
-            "invalid_request_error",
-            "invalid_value",
-            "response_format of type 'json_schema' has no schema.",
-            param="response_format.json_schema",
-        )
+        message = "response_format of type 'json_schema' has no schema."
+        raise _refusal("invalid_value", message, "response_format.json_schema", "Send it as json_schema.schema.")
     return form.json_schema.schema_
 
 
-def _refuse_unsupported(body: ChatRequest) -> None:
-    for name in ("logprobs", "top_logprobs", "tools"):
-        if getattr(body, name):
-            raise ApiError(
-                400,
-                "invalid_request_error",
-                "unsupported_parameter",
-                f"this server does not support {name}.",
-                param=name,
-                hint="Leave it out.",
-            )
+def _unsupported(name: str) -> ApiError:
+    return _refusal("unsupported_parameter", f"this server does not support {name}.", name, "Leave it out.")
+
+
+def _refusal(code: str, message: str, param: str, hint: str) -> ApiError:
+    return ApiError(400, "invalid_request_error", code, message, param=param, hint=hint)

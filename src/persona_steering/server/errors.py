@@ -14,6 +14,7 @@ from persona_steering.errors import (
     CancelledError,
     CapabilityError,
     ConflictError,
+    ContextLengthError,
     ModelMemoryError,
     ModelMismatchError,
     NotFoundError,
@@ -88,6 +89,7 @@ class _Answer:
 # The first that fits. What is not here is the server's own fault: 500, and its words stay in the log.
 _ANSWERS: tuple[tuple[type[PersonaSteeringError], _Answer], ...] = (
     (NotFoundError, _Answer(404, "not_found_error", "not_found")),
+    (ContextLengthError, _Answer(400, "invalid_request_error", "context_length_exceeded")),
     (PromptError, _Answer(400, "invalid_request_error", "invalid_prompt")),
     (RecipeError, _Answer(400, "invalid_request_error", "invalid_steering")),
     (VersionError, _Answer(412, "invalid_request_error", "precondition_failed")),

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import AsyncIterator
+from contextlib import AbstractContextManager
 from typing import Any
 
 from fastapi.concurrency import run_in_threadpool
@@ -27,22 +28,23 @@ _log = logging.getLogger("persona_steering.server")
 
 
 class EventStream(StreamingResponse):
-    """A response that gives its subscription back however it ends, also when it never begins."""
+    """A response that leaves what it tells of however it ends, also when it never begins."""
 
     media_type = "text/event-stream"
 
-    def __init__(self, events: AsyncIterator[bytes], subscription: Subscription) -> None:
+    def __init__(self, events: AsyncIterator[bytes], source: AbstractContextManager[object]) -> None:
         super().__init__(_guarded(events), headers=STREAM_HEADERS)
-        self._subscription = subscription
+        self._source = source
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        with self._subscription:
+        with self._source:
             await super().__call__(scope, receive, send)
 
 
-def streaming(data: type[BaseModel], description: str) -> dict[int | str, dict[str, Any]]:
-    """The `responses` of a route with events; `data` is what each of them carries, and is named in `published.SENT`."""
-    schema = {"$ref": f"#/components/schemas/{data.__name__}"}
+def streaming(*data: type[BaseModel], description: str) -> dict[int | str, dict[str, Any]]:
+    """The `responses` of a route with events; `data` is what they carry, each of it named in `published.SENT`."""
+    kinds = [{"$ref": f"#/components/schemas/{one.__name__}"} for one in data]
+    schema = kinds[0] if len(kinds) == 1 else {"anyOf": kinds}
     return {200: {"description": description, "content": {EventStream.media_type: {"schema": schema}}}}
 
 

@@ -11,6 +11,7 @@ from pydantic.json_schema import models_json_schema
 
 from persona_steering.server.schemas.events import ServerEvent
 from persona_steering.server.schemas.jobs import PublicJobEvent
+from persona_steering.server.schemas.openai import ChatChunk, TextChunk
 from persona_steering.vectors.metadata import package_version
 
 METHODS = ("get", "post", "put", "patch", "delete")
@@ -36,7 +37,7 @@ TAGS = {
     "earlier systems": "Deprecated paths, under which the clients of two earlier systems find everything again.",
 }
 # What is sent in other forms than JSON answers: events and frames. Routes refer to them by name.
-SENT: tuple[type[BaseModel], ...] = (PublicJobEvent, ServerEvent)
+SENT: tuple[type[BaseModel], ...] = (ChatChunk, TextChunk, PublicJobEvent, ServerEvent)
 _INVALID = "HTTPValidationError"  # FastAPI's own refusal, which this server never sends: see invalid.py
 
 

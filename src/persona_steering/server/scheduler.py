@@ -61,6 +61,7 @@ class Ticket:
     deadline: float | None
     _scheduler: Scheduler
     _hear: Callable[[Item], None] | None = None
+    waited: float | None = None  # seconds until it got its place; None while it waits
     _items: queue.SimpleQueue[Item] = field(default_factory=queue.SimpleQueue)
     asked: float = field(default_factory=time.monotonic)
     first: float | None = None  # when its first token came
@@ -88,6 +89,10 @@ class Ticket:
         Raises: NotFoundError once the answer has ended; what the backend says of the recipe.
         """
         return self._scheduler.steer(self, recipe)
+
+    def place(self) -> None:
+        """Notes that it waits no longer."""
+        self.waited = time.monotonic() - self.asked
 
     def facts(self, end: Completion | PersonaSteeringError) -> AnswerFacts:
         """What it has come to."""
@@ -198,10 +203,13 @@ class Scheduler:
         def order(batch: LiveBatch) -> None:
             try:
                 place.set_result(batch.steer(ticket.key, recipe))
-            except PersonaSteeringError as error:
-                place.set_exception(error)
+            except Exception as error:  # somebody waits for this
+                place.set_exception(_said(error))
 
         with self._changed:
+            if ticket in self._waiting:
+                ticket.request = replace(ticket.request, recipe=recipe)
+                return 0
             if ticket.key not in self._writing:
                 raise NotFoundError("this answer is not being written.", hint="Ask again with the new recipe.")
             self._orders.append(order)
@@ -231,6 +239,8 @@ class Scheduler:
             room = max(0, self._rows - len(self._writing))
             new = [self._waiting.popleft() for _ in range(min(room, len(self._waiting)))]
             self._writing |= {ticket.key: ticket for ticket in new}
+            for ticket in new:
+                ticket.place()
             orders = list(self._orders)
             self._orders.clear()
             late = [t.key for t in self._writing.values() if t.deadline is not None and t.deadline < time.monotonic()]
@@ -261,7 +271,7 @@ class Scheduler:
     def _deliver(self, pieces: list[Piece]) -> None:
         for piece in pieces:
             ticket = self._writing[piece.key]
-            self._tokens += 1
+            self._tokens += len(piece.tokens)
             ticket.written += 1
             ticket.first = ticket.first or time.monotonic()
             ticket.give(piece)

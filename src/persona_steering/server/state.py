@@ -14,6 +14,7 @@ from persona_steering.server.feed import Feed, LibraryChange
 from persona_steering.server.jobs import JobRunner
 from persona_steering.server.metrics import Metrics
 from persona_steering.server.models import as_choice
+from persona_steering.server.running import RunningAnswers
 from persona_steering.server.scheduler import Load
 from persona_steering.server.slot import ModelChoice, ModelSlot, SlotStatus
 from persona_steering.server.stores.conversations import ConversationStore
@@ -33,6 +34,7 @@ class ServerState:
         self.reference_scale = 1.0  # multiplies the weights on the paths of the earlier web system
         self.conversations = ConversationStore(database)
         self.presets = PresetStore(database)
+        self.answers = RunningAnswers()
         self.runs = RunStore(database)
         self.jobs = JobRunner(
             JobStore(database), self.runs, JOBS, config=config, open_backend=slot.open_backend, lane=slot

@@ -9,6 +9,7 @@ from collections import Counter
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 
+from persona_steering.backends.tokens import Trace
 from persona_steering.calibration.caps import Cap, CapOp
 from persona_steering.engine.service import describe_action
 from persona_steering.engine.steering import Steering
@@ -29,16 +30,6 @@ from persona_steering.server.schemas.steering import (
 )
 from persona_steering.server.serving import Serving
 from persona_steering.server.stores.presets import PresetStore
-from persona_steering.vectors import SteeringVector
-
-
-@dataclass(frozen=True)
-class Reading:
-    """A projection to be told of every token: of a layer's output, on a vector's unit direction."""
-
-    axis: str
-    vector: SteeringVector
-    layer: int
 
 
 @dataclass(frozen=True)
@@ -47,7 +38,7 @@ class Steered:
 
     steering: Steering
     preset: str | None = None
-    readings: tuple[Reading, ...] = ()
+    readings: tuple[Trace, ...] = ()
 
     @property
     def recipe(self) -> Recipe:
@@ -57,7 +48,7 @@ class Steered:
     @property
     def traces(self) -> list[TracedAxis]:
         """What is read of every token, for the answer."""
-        return [TracedAxis(axis=one.axis, layer=one.layer) for one in self.readings]
+        return [TracedAxis(axis=one.label, layer=one.layer) for one in self.readings]
 
     @property
     def short(self) -> str:
@@ -99,7 +90,7 @@ def resolve(
 
     Raises ApiError: 404 for an unknown model, name, axis or preset, 400 for what cannot be honoured.
     """
-    under = _Wish() if model is None else _wish(_of_model(model, serving, presets), _Wish(), serving, presets)
+    under = _Wish() if model is None else _wish(request_of_model(model, serving, presets), _Wish(), serving, presets)
     try:
         wish = _wish(_canonical(asked, serving), under, serving, presets)
         _check(wish, serving)
@@ -110,7 +101,7 @@ def resolve(
             caps=[_cap(cap) for cap in wish.caps.values()],
         )
         axes = wish.trace.axes if wish.trace else ()
-        readings = tuple(Reading(name, *serving.reading(name)) for name in axes)
+        readings = tuple(Trace(name, *serving.reading(name)) for name in axes)
         return Steered(steering, wish.preset, readings)
     except ApiError:
         raise
@@ -160,7 +151,7 @@ def _wish(asked: SteeringRequest, under: _Wish, serving: Serving, presets: Prese
     return under.under(own).scaled(asked.scale)
 
 
-def _of_model(model: str, serving: Serving, presets: PresetStore) -> SteeringRequest:
+def request_of_model(model: str, serving: Serving, presets: PresetStore) -> SteeringRequest:
     """What a model id asks for. Raises ApiError: 404 for an unknown one."""
     name, strength = serving.variant_of(model)
     if name is None:

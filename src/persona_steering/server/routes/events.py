@@ -16,7 +16,7 @@ router = APIRouter(prefix="/api/v1", tags=["system"], responses=ERRORS)
     "/events",
     operation_id="followServer",
     response_class=Response,
-    responses=streaming(ServerEvent, "events `job`, `model`, `library` and `conversation`"),
+    responses=streaming(ServerEvent, description="events `job`, `model`, `library` and `conversation`"),
 )
 async def follow(state: StateDep, after: LastSeenDep) -> Response:
     """First the state of the model, then what changes: jobs, the model, the library, conversations.

@@ -78,7 +78,7 @@ def get_job_log(
     "/{job_id}/events",
     operation_id="followJob",
     response_class=Response,
-    responses=streaming(PublicJobEvent, "events named by their `type`"),
+    responses=streaming(PublicJobEvent, description="events named by their `type`"),
 )
 async def follow(job_id: str, state: StateDep, after: LastSeenDep) -> Response:
     """What happens in a job, as it happens, until it ends. An event's id is its number."""
