@@ -58,7 +58,12 @@ class Recipes:
             raw = rng.normal(size=self._identity.hidden_size)
             directions[layer] = (DOSE * norm * raw / np.linalg.norm(raw)).astype(np.float32)
         metadata = VectorMetadata(
-            name=f"random-{seed}", kind="persona", model=self._identity, sign="+ is random", source="benchmark"
+            name=f"random-{seed}",
+            kind="persona",
+            model=self._identity,
+            sign="+ is random",
+            source="benchmark",
+            reference_norms=self._norms,
         )
         return SteeringVector(directions, metadata)
 

@@ -19,7 +19,7 @@ SMALLEST = ["--random-weights", "small", "--device", "cpu", "--batch", "2", "--t
 def scripts_beside_each_other(monkeypatch: pytest.MonkeyPatch) -> None:
     """As Python does for a script: its folder comes first. Their short names do not outlive the test."""
     monkeypatch.syspath_prepend(FOLDER)
-    for name in ("machine", "timing", "steering", "extraction"):
+    for name in ("machine", "timing", "steering", "extraction", "server"):
         monkeypatch.delitem(sys.modules, name, raising=False)
 
 
@@ -62,6 +62,13 @@ def test_evaluation_measures_the_same_answers_both_ways(tmp_path: Path) -> None:
     assert details(result, "sweep of 3 strengths")["runs_with_the_same_texts"] == 1
     assert details(result, "vectors built from")["smallest_cosine"] > 0.999
     assert details(result, "projection of 20 answers")["answers"] == 20
+
+
+def test_server_measures_clients_whose_recipes_were_applied(tmp_path: Path) -> None:
+    result = run("server", [*SMALLEST, "--clients", "3", "--requests", "3"], tmp_path)
+    assert all(math.isfinite(figure["value"]) and figure["value"] > 0 for figure in result["figures"])
+    assert [figure["target"] for figure in result["figures"] if figure["target"]] == [1.5, 1.05, 1.05, 1.02]
+    assert details(result, "3 clients: first token")["answers"] == 3
 
 
 def test_cli_start_measures_the_help_and_finds_nothing_heavy(tmp_path: Path) -> None:
