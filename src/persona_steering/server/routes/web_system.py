@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import logging
-from importlib import resources
 
 from fastapi import APIRouter, Request, WebSocket
 from fastapi.concurrency import run_in_threadpool
@@ -18,6 +17,7 @@ from persona_steering.server.answering import Answers
 from persona_steering.server.deps import REFERENCE_ERRORS, StateDep
 from persona_steering.server.errors import as_api_error
 from persona_steering.server.limits import LIMITS
+from persona_steering.server.page import is_built
 from persona_steering.server.schemas.reference import (
     ChunkFrame,
     CreatingReply,
@@ -112,7 +112,7 @@ async def set_scale(body: ScaleRequest, state: StateDep) -> ScaleReply:
 @router.get("/visualization", operation_id="openReferenceVisualization", response_class=RedirectResponse)
 async def visualization() -> Response:
     """Leads to the page's Lab, where sweeps are drawn."""
-    if resources.files("persona_steering.server").joinpath("static", "index.html").is_file():
+    if is_built():
         return RedirectResponse("/#/lab", 307)
     return PlainTextResponse("The page was not built with this server. Its sweeps are at /api/v1/sweeps.\n", 404)
 
