@@ -27,7 +27,7 @@ BEARER = {"authorization": f"Bearer {KEY}"}
 
 
 async def page(request: Request) -> Response:
-    return HTMLResponse("the page")
+    return HTMLResponse("the page", headers={"vary": "Accept-Encoding"})
 
 
 async def report(request: Request) -> Response:
@@ -163,6 +163,7 @@ def test_a_named_site_may_ask_and_read_but_not_by_cookies(closed: tuple[TestClie
     for reply in (preflight, answer, refused):
         assert "access-control-allow-credentials" not in reply.headers
         assert reply.headers["vary"] == "Origin"
+    assert client.get("/", headers=BEARER).headers["vary"] == "Accept-Encoding, Origin"
 
 
 @pytest.mark.parametrize("origin", ["https://evil.example", f"{SITE}.evil.example", f"{SITE}:444", "null", "*"])

@@ -101,7 +101,8 @@ def run(session: Session, listening: socket.socket, door: Door, *, made: bool) -
         if state.slot.error is not None:
             server.should_exit = True
             return
-        note(f"Ready. {state.slot.status.model} at {url}/v1   (Ctrl-C stops it)\n\n{example(state, url, door)}\n")
+        note(f"Ready. {state.slot.status.model} at {url}/v1   (Ctrl-C stops it)\n{page_line(url, door)}")
+        note(f"{example(state, url, door)}\n")
 
     if made:
         note(f"A key was made for this run:\n\nexport {KEY_VARIABLE}={door.api_key}\n")
@@ -117,6 +118,16 @@ def run(session: Session, listening: socket.socket, door: Door, *, made: bool) -
     if failed is not None:
         raise failed
     note("Stopped.", quiet=session.quiet)
+
+
+def page_line(url: str, door: Door) -> str:
+    """Where the page is, where there is one; with a key, a link that lets one browser in."""
+    from persona_steering.server.page import is_built
+
+    if not is_built():
+        return ""
+    once = "   (this link is good once)" if door.keyring else ""
+    return f"In a browser: {door.keyring.link(url) if door.keyring else url}{once}\n"
 
 
 def example(state: ServerState, url: str, door: Door) -> str:

@@ -140,6 +140,8 @@ class _Exchange:
         own = self._door.headers_for(self._scope) | deprecation(self._scope["path"])
         for name, value in {**own, "x-request-id": self.id}.items():
             headers[name] = value
+        if self._door.origins:
+            headers.add_vary_header("Origin")
 
     def log(self, on_answer: Callable[[str, str, int, float], None]) -> None:
         """Says what came of it."""
