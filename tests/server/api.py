@@ -16,7 +16,7 @@ from tests.cli.conftest import make_calibration, make_vector
 from persona_steering.backends import load
 from persona_steering.backends.transformers.backend import TransformersBackend
 from persona_steering.backends.wrapper import ModelWrapper
-from persona_steering.config import get_config
+from persona_steering.config import Config, get_config
 from persona_steering.personas.manager import PersonaManager
 from persona_steering.server.app import create_app
 from persona_steering.server.database import Database, database_file
@@ -54,11 +54,8 @@ class Api:
         raise AssertionError(f"still at work: {self.serving.scheduler.load}")
 
 
-def make_state(root: Path, *, deadline: float = DEADLINE) -> ServerState:
-    """A tiny model in a workspace with sage and pirate (ready), raw (not calibrated), the trait calm, a safety axis.
-
-    `deadline` in seconds ends its answers.
-    """
+def make_workspace(root: Path) -> tuple[Config, TransformersBackend, PersonaManager]:
+    """A tiny model, and vectors of it: sage and pirate (ready), raw (not calibrated), the trait calm, a safety axis."""
     folder = save_tiny("llama", root / MODEL, tokenizer=make_tokenizer(byte_level=True), max_position_embeddings=2048)
     config = get_config(
         overrides={
@@ -80,6 +77,12 @@ def make_state(root: Path, *, deadline: float = DEADLINE) -> ServerState:
         make_vector(backend.identity, "safety", kind="axis", thresholds={"1": dict.fromkeys(range(LAYERS), -0.5)}),
     ):
         manager.store.save(vector)
+    return config, backend, manager
+
+
+def make_state(root: Path, *, deadline: float = DEADLINE) -> ServerState:
+    """What serves `make_workspace`. `deadline` in seconds ends its answers."""
+    config, backend, manager = make_workspace(root)
     slot = ModelSlot(config, rows=ROWS, waiting=WAITING, deadline=deadline)
     slot.put(ModelWrapper(config, backend=backend), manager)
     return ServerState(config, Database(database_file(root)), slot)
