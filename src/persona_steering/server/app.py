@@ -20,6 +20,8 @@ from persona_steering.server.guard import Guard
 from persona_steering.server.invalid import as_refusal
 from persona_steering.server.published import PublishedApi
 from persona_steering.server.routes import (
+    compare,
+    conversations,
     cross_model,
     events,
     health,
@@ -45,6 +47,8 @@ ROUTERS = (
     measuring.router,
     runs.router,
     openai.router,
+    conversations.router,
+    compare.router,
     health.router,
     models.router,
     system.router,

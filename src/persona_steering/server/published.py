@@ -9,6 +9,14 @@ from fastapi import FastAPI
 from pydantic import BaseModel
 from pydantic.json_schema import models_json_schema
 
+from persona_steering.server.schemas.conversations import (
+    Failed,
+    Finished,
+    LaneAnswer,
+    Started,
+    StartedLanes,
+    WrittenToken,
+)
 from persona_steering.server.schemas.events import ServerEvent
 from persona_steering.server.schemas.jobs import PublicJobEvent
 from persona_steering.server.schemas.openai import ChatChunk, TextChunk
@@ -37,7 +45,18 @@ TAGS = {
     "earlier systems": "Deprecated paths, under which the clients of two earlier systems find everything again.",
 }
 # What is sent in other forms than JSON answers: events and frames. Routes refer to them by name.
-SENT: tuple[type[BaseModel], ...] = (ChatChunk, TextChunk, PublicJobEvent, ServerEvent)
+SENT: tuple[type[BaseModel], ...] = (
+    ChatChunk,
+    TextChunk,
+    PublicJobEvent,
+    ServerEvent,
+    Started,
+    WrittenToken,
+    Finished,
+    Failed,
+    StartedLanes,
+    LaneAnswer,
+)
 _INVALID = "HTTPValidationError"  # FastAPI's own refusal, which this server never sends: see invalid.py
 
 

@@ -10,7 +10,8 @@ from persona_steering.config import Config
 from persona_steering.personas.manager import PersonaManager
 from persona_steering.server.database import Database
 from persona_steering.server.errors import ApiError
-from persona_steering.server.feed import Feed, LibraryChange
+from persona_steering.server.feed import ConversationChange, Feed, LibraryChange
+from persona_steering.server.job_types import Change
 from persona_steering.server.jobs import JobRunner
 from persona_steering.server.metrics import Metrics
 from persona_steering.server.models import as_choice
@@ -44,6 +45,7 @@ class ServerState:
         slot.listen(self._on_model)
         slot.listen(self.feed.tell)
         self.jobs.store.listen(self.feed.tell)
+        self.conversations.listen(self._on_conversation)
         self.jobs.listen(self._on_job)
         self.metrics = Metrics(
             slot=lambda: slot.status, load=self.load, jobs=self.jobs.store.counts, readers=lambda: self.feed.readers
@@ -95,6 +97,9 @@ class ServerState:
         """The stored vectors: of the loaded model, or of all where none is loaded. For one request."""
         bound = self.slot.status.state == "ready"
         return PersonaManager(self.config, model=self.slot.open_backend().identity if bound else None)
+
+    def _on_conversation(self, conversation: str, change: Change, message: str | None) -> None:
+        self.feed.tell(ConversationChange(id=conversation, change=change, message_id=message))
 
     def _on_model(self, status: SlotStatus) -> None:
         if status.state == "ready" and not self._working:

@@ -8,12 +8,13 @@ from __future__ import annotations
 
 import sqlite3
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 
 from persona_steering.backends.base import Role
 from persona_steering.errors import ConflictError, NotFoundError, UsageError
 from persona_steering.server.database import Database
 from persona_steering.server.ids import check_id, new_id
+from persona_steering.server.job_types import Change
 from persona_steering.server.paging import Page, PageQuery
 from persona_steering.server.stores.conversation_models import (
     CONVERSATION,
@@ -29,6 +30,7 @@ from persona_steering.server.stores.conversation_models import (
 from persona_steering.server.stores.conversation_search import search
 from persona_steering.server.stores.versions import check_version
 
+Listener = Callable[[str, Change, str | None], None]  # conversation, what was done, to which message
 TITLE_LENGTH = 60  # of a title that is made of a question
 
 _PATH = """
@@ -58,6 +60,15 @@ class ConversationStore:
 
     def __init__(self, database: Database) -> None:
         self._database = database
+        self._listeners: list[Listener] = []
+
+    def listen(self, listener: Listener) -> None:
+        """Has `listener` told of every change, in the thread that makes it; of a growing answer only the end."""
+        self._listeners.append(listener)
+
+    def _tell(self, identifier: str, change: Change, message_id: str | None = None) -> None:
+        for listener in self._listeners:
+            listener(identifier, change, message_id)
 
     def create(self, *, title: str = "", model: str = "") -> Conversation:
         """A new one, without messages."""
@@ -73,6 +84,7 @@ class ConversationStore:
         )
         with self._database.write() as connection:
             _insert_head(connection, made)
+        self._tell(made.id, "made")
         return made
 
     def get(self, identifier: str) -> Conversation:
@@ -100,13 +112,16 @@ class ConversationStore:
                 if change.leaf_id is not None:
                     _find_message(connection, change.leaf_id, identifier)
                 fields["leaf_id"] = change.leaf_id
-            return _change(connection, identifier, fields) if fields else found
+            changed = _change(connection, identifier, fields) if fields else found
+        self._tell(identifier, "changed")
+        return changed
 
     def delete(self, identifier: str, *, expected: int | None = None) -> None:
         """Removes one with all its messages."""
         with self._database.write() as connection:
             _find(connection, identifier, expected)
             connection.execute("DELETE FROM conversations WHERE id = ?", (identifier,))
+        self._tell(identifier, "deleted")
 
     def add_message(
         self,
@@ -140,6 +155,7 @@ class ConversationStore:
             if not found.title and question:
                 fields["title"] = title_of(question)
             _change(connection, identifier, fields)
+        self._tell(identifier, "made", nodes[-1].id)
         return nodes
 
     def add_tree(self, head: Conversation, nodes: Sequence[MessageNode]) -> Conversation:
@@ -148,6 +164,7 @@ class ConversationStore:
             _insert_head(connection, head)
             for node in nodes:
                 _insert(connection, node)
+        self._tell(head.id, "made")
         return head
 
     def update_writing(
@@ -168,6 +185,8 @@ class ConversationStore:
             )
             if status != "writing":
                 _change(connection, node.conversation_id, {})
+        if status != "writing":
+            self._tell(node.conversation_id, "changed", message_id)
         return ended
 
     def delete_branch(
@@ -183,7 +202,9 @@ class ConversationStore:
             places = {"conversation": found.id, "message": message_id}
             connection.execute(_DELETE_BRANCH, places)
             left = connection.execute("SELECT 1 FROM messages WHERE id = ?", (found.leaf_id,)).fetchone()
-            return _change(connection, found.id, {} if left else {"leaf_id": node.parent_id})
+            changed = _change(connection, found.id, {} if left else {"leaf_id": node.parent_id})
+        self._tell(found.id, "deleted", message_id)
+        return changed
 
     def tree(self, identifier: str) -> list[MessageNode]:
         """All messages, a parent before its children."""
