@@ -12,7 +12,7 @@ from typing import Literal
 from persona_steering.backends.base import Backend, Progress
 from persona_steering.config import Config
 from persona_steering.engine.estimate import Work
-from persona_steering.errors import ModelError, QualityError, UsageError
+from persona_steering.errors import ModelError, QualityError, StorageError, UsageError
 from persona_steering.server.database import Database
 from persona_steering.server.job_types import Bench, JobControl, JobType, Outcome
 from persona_steering.server.jobs import JobRunner
@@ -26,7 +26,7 @@ from persona_steering.vectors.values import Closed
 class CountParams(Closed):
     name: str = "numbers"
     to: int = 3
-    fail: Literal["", "quality", "bug"] = ""
+    fail: Literal["", "quality", "bug", "disk"] = ""
     file: str | None = None  # with what was counted, one a line
     kill_at: int | None = None  # the process, unless the file says that this was done before
 
@@ -62,6 +62,8 @@ class Counting(JobType[CountParams]):
             control.progress(Progress("counting", number, params.to, f"This is {number}.", f"What is {number}?"))
         if params.fail == "quality":
             raise QualityError("too few numbers passed.", hint="Count further.")
+        if params.fail == "disk":
+            raise StorageError("/secret/place/x.bin was not written.", hint="Look at /secret/place.")
         if params.fail == "bug":
             raise KeyError("/secret/path")
         control.log("All were counted.")

@@ -111,8 +111,8 @@ class MeasureParams(Closed):
     """A stored vector, and how much is asked."""
 
     name: Name
-    questions: int = Field(default=20, ge=2)
-    max_new_tokens: int = Field(default=32, ge=1, le=1024)
+    questions: int = Field(default=20, ge=2, description="that it was not calibrated on")
+    max_new_tokens: int = Field(default=32, ge=4, le=1024, description="of an answer")
     seed: int = Field(default=0, ge=0, lt=2**63)
 
     def scale(self) -> Scale:
@@ -123,10 +123,10 @@ class MeasureParams(Closed):
 class UnitParams(MeasureParams):
     """What strength 1.0 is; the calibration's dose unless this says otherwise."""
 
-    layers: tuple[Layer, ...] | None = Field(default=None, min_length=1)
-    dose: float | None = None
-    coefficient: float | None = None
-    safe: bool | None = None
+    layers: tuple[Layer, ...] | None = Field(default=None, min_length=1, description="null: the calibrated ones")
+    dose: float | None = Field(default=None, description="relative, shared over `layers`; null: the calibrated one")
+    coefficient: float | None = Field(default=None, description="of the raw direction at each layer, in its place")
+    safe: bool | None = Field(default=None, description="with the safe vector and the floor; null: as configured")
 
     def unit(self) -> Unit:
         """The engine's own. Raises UsageError for what does not go together."""
@@ -152,17 +152,17 @@ class LayersParams(MeasureParams):
     """Layers, each steered alone."""
 
     questions: int = Field(default=8, ge=2)
-    layers: tuple[Layer, ...] | None = Field(default=None, min_length=1, description="None: all of them")
-    dose: float | None = Field(default=None, gt=0, description="None: the calibrated one")
-    held_out: int = Field(default=20, ge=2)
+    layers: tuple[Layer, ...] | None = Field(default=None, min_length=1, description="null: all of them")
+    dose: float | None = Field(default=None, gt=0, description="null: the calibrated one")
+    held_out: int = Field(default=20, ge=2, description="questions that the vector was not made from")
 
 
 class CardParams(UnitParams):
     """All evidence of a vector."""
 
-    held_out: int = Field(default=20, ge=2)
-    controls: int = Field(default=20, ge=2, le=200)
-    shuffles: int = Field(default=20, ge=2, le=1000)
+    held_out: int = Field(default=20, ge=2, description="questions that the vector was not made from")
+    controls: int = Field(default=20, ge=2, le=200, description="random directions of the same norm")
+    shuffles: int = Field(default=20, ge=2, le=1000, description="vectors from shuffled labels")
 
 
 class SimilarityParams(Closed):

@@ -229,8 +229,7 @@ class SimilarityJob(JobType[SimilarityParams]):
     params = SimilarityParams
 
     def check(self, params: SimilarityParams, bench: Bench) -> None:
-        for name in params.names:
-            bench.manager.kind_of(name)
+        compare_stored(bench.manager, params.names, layers=params.layers)  # a moment, for the model is not asked
 
     def work(self, params: SimilarityParams, bench: Bench) -> list[Work]:
         return []
@@ -240,7 +239,7 @@ class SimilarityJob(JobType[SimilarityParams]):
         vectors = {name: bench.manager.load(name).digest for name in found.names}
         plan = json.dumps([vectors, list(found.layers)], sort_keys=True)
         folder = bench.config.runs_dir / f"similarity-{hashlib.sha256(plan.encode()).hexdigest()[:8]}"
-        report = write_comparison(found, bench.model.identity, folder)
+        report = write_comparison(found, bench.model.identity, bench.config.runs_dir, folder)
         result: dict[str, JsonValue] = {"names": list(found.names)}
         names = ",".join(found.names)
         data = folder / "similarity.json"
