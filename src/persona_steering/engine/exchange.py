@@ -7,7 +7,7 @@ is what the file holds; nothing that it does not say is made up, so a vector of 
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -54,10 +54,15 @@ class Imported:
 
 
 class Exchange:
-    """Writes vectors of a store to files, and files into the store."""
+    """Writes vectors of a store to files, and files into the store.
 
-    def __init__(self, manager: PersonaManager, datasets: Datasets) -> None:
-        self._manager = manager
+    `named` says how a model is called in what goes out, as where its id is a folder that nobody is to know.
+    """
+
+    def __init__(
+        self, manager: PersonaManager, datasets: Datasets, *, named: Callable[[str], str] = lambda model: model
+    ) -> None:
+        self._manager, self._named = manager, named
         self._store = manager.store
         self._datasets = datasets
 
@@ -89,7 +94,7 @@ class Exchange:
                 f"the format {chosen.name!r} holds directions, which its readers multiply themselves.",
                 hint="A strength can be written into a GGUF control vector only: --format gguf.",
             )
-        source = self._safe_form(vector) if safe else vector
+        source = self._outward(self._safe_form(vector) if safe else vector)
         written = source if strength is None else at_strength(source, strength)
         if strength is not None and 0 in written.layers:
             raise VectorError(
@@ -179,6 +184,14 @@ class Exchange:
             changes["calibration"] = None  # it was measured without another axis than this one
         return replace_metadata(safe, safe.metadata.model_copy(update=changes))
 
+    def _outward(self, vector: SteeringVector) -> SteeringVector:
+        """The vector with its models called as they are to be called elsewhere."""
+        models = {field: getattr(vector.metadata, field) for field in ("model", "transferred_from")}
+        changes = {
+            field: model.model_copy(update={"id": self._named(model.id)}) for field, model in models.items() if model
+        }
+        return replace_metadata(vector, vector.metadata.model_copy(update=changes))
+
     def _cautions(self, vector: SteeringVector, *, safety: bool) -> Iterator[str]:
         """What holds of the vector wherever it goes: that what was measured is weak, or no longer true."""
         card = vector_card(vector, self._surroundings(vector, safety=safety))
@@ -195,7 +208,7 @@ class Exchange:
         measured_with = metadata.safe_calibration.settings.get(MEASURED_WITH) if metadata.safe_calibration else None
         if model is not None and self._store.exists("axis", SAFETY_AXIS, model):
             axis = self._store.load("axis", SAFETY_AXIS, model)
-            axes = {SAFETY_AXIS: axis} if axis.digest == measured_with else {}
+            axes = {SAFETY_AXIS: self._outward(axis)} if axis.digest == measured_with else {}
         card = vector_card(vector, self._surroundings(vector)).model_dump(mode="json", exclude={"metadata"})
         return Archive(vector, axes, card, _prompts(vector))
 

@@ -20,19 +20,24 @@ from persona_steering.server.guard import Guard
 from persona_steering.server.invalid import as_refusal
 from persona_steering.server.published import PublishedApi
 from persona_steering.server.routes import (
+    axes,
     compare,
     conversations,
     cross_model,
     events,
     health,
     jobs,
+    library,
     measuring,
     memory,
     metrics,
     models,
     openai,
+    page,
+    personas,
     runs,
     system,
+    traits,
     web_system,
 )
 from persona_steering.server.security import Door
@@ -54,8 +59,13 @@ ROUTERS = (
     system.router,
     metrics.router,
     memory.router,
+    library.router,
+    personas.router,
+    traits.router,
+    axes.router,
     cross_model.router,  # before the next, whose traits have any name
     web_system.router,
+    page.router,
 )
 
 

@@ -6,7 +6,7 @@ An item that is deleted or added between two pages neither repeats another nor h
 from __future__ import annotations
 
 import sqlite3
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Generic, Literal, TypeVar
 
 from pydantic import BaseModel, Field
@@ -64,4 +64,19 @@ def select_page(
         first_id=shown[0][key] if shown else None,
         last_id=shown[-1][key] if shown else None,
         has_more=len(rows) > query.limit,
+    )
+
+
+def page_of(items: Sequence[Item], query: PageQuery, key: Callable[[Item], str]) -> Page[Item]:
+    """A page of items that are not in the database."""
+    ordered = sorted(items, key=key, reverse=query.order == "desc")
+    if query.after is not None:
+        after = query.after
+        ordered = [one for one in ordered if (key(one) > after if query.order == "asc" else key(one) < after)]
+    shown = ordered[: query.limit]
+    return Page[Item](
+        data=shown,
+        first_id=key(shown[0]) if shown else None,
+        last_id=key(shown[-1]) if shown else None,
+        has_more=len(ordered) > query.limit,
     )

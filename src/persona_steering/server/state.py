@@ -13,6 +13,7 @@ from persona_steering.server.errors import ApiError
 from persona_steering.server.feed import ConversationChange, Feed, LibraryChange
 from persona_steering.server.job_types import Change
 from persona_steering.server.jobs import JobRunner
+from persona_steering.server.library import VectorLibrary
 from persona_steering.server.metrics import Metrics
 from persona_steering.server.models import as_choice
 from persona_steering.server.running import RunningAnswers
@@ -41,6 +42,7 @@ class ServerState:
             JobStore(database), self.runs, JOBS, config=config, open_backend=slot.open_backend, lane=slot
         )
         self.feed = Feed()
+        self.library = VectorLibrary(config, slot, self.feed.tell)
         self._working = False
         slot.listen(self._on_model)
         slot.listen(self.feed.tell)
