@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Annotated, Literal
 
-from pydantic import AfterValidator, Field, model_validator
+from pydantic import AfterValidator, ConfigDict, Field, model_validator
 
 from persona_steering.authoring.characters import describe
 from persona_steering.engine.create import EFFORTS, Effort
@@ -59,6 +59,15 @@ class CreationParams(EffortParams):
 class PersonaParams(CreationParams):
     """A persona: one of an archetype, its system prompts, or a description from which a model writes them."""
 
+    model_config = ConfigDict(
+        json_schema_extra={
+            "examples": [
+                {"name": "pirate", "archetype": "pirate", "effort": "quick"},
+                {"name": "wizard", "description": "a grumpy old wizard who speaks in riddles"},
+            ]
+        }
+    )
+
     name: Name
     archetype: str | None = Field(default=None, max_length=64)
     system_prompts: tuple[Prompt, ...] | None = Field(default=None, min_length=1, max_length=MAX_WRITTEN)
@@ -86,6 +95,10 @@ class Pair(Closed):
 class TraitParams(CreationParams):
     """A trait: an adjective, and its opposite where there is a good word for it."""
 
+    model_config = ConfigDict(
+        json_schema_extra={"examples": [{"word": "confident", "opposite": "insecure", "effort": "quick"}]}
+    )
+
     word: str = Field(max_length=64)
     opposite: str | None = Field(
         default=None, max_length=64, description="null: that of the library's trait of this name, else its absence"
@@ -98,6 +111,8 @@ class TraitParams(CreationParams):
 
 class AxesParams(EffortParams):
     """The directions of the model itself."""
+
+    model_config = ConfigDict(json_schema_extra={"examples": [{"which": "safety", "effort": "quick"}]})
 
     which: Literal["both", "assistant", "safety"] = "both"
     questions: Count | None = Field(default=None, description="null: as many as the effort says")

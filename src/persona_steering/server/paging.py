@@ -21,7 +21,7 @@ MAX_LIMIT = 100
 class PageQuery(Closed):
     """Which page of a list."""
 
-    limit: int = Field(default=20, ge=1, le=MAX_LIMIT)
+    limit: int = Field(default=20, ge=1, le=MAX_LIMIT, description="how many at most")
     after: str | None = Field(default=None, description="the last_id of the page before; None: the first page")
     order: Literal["asc", "desc"] = Field(default="desc", description="desc: the newest first")
 

@@ -39,19 +39,19 @@ def reading_router(plural: str, noun: str, kinds: Kinds) -> APIRouter:
     router = APIRouter(prefix=f"/api/v1/{plural}", tags=[plural], responses=ERRORS)
     many = "Axes" if noun == "Axis" else f"{noun}s"
 
-    @router.get("", operation_id=f"list{many}")
+    @router.get("", operation_id=f"list{many}", summary=f"List {plural}")
     def list_vectors(state: StateDep, query: Annotated[VectorQuery, Depends()]) -> Page[VectorCard]:
         """Those of the loaded model, by name; without a model, all."""
         return state.library.page(kinds, query)
 
-    @router.get("/{name}", operation_id=f"get{noun}")
+    @router.get("/{name}", operation_id=f"get{noun}", summary=f"Get one of the {plural}")
     def get_vector(name: Reference, state: StateDep, response: Response) -> VectorDetail:
         """One, with what it was made from and what was measured on it."""
         found = state.library.get(name, kinds)
         tag(response, found.version)
         return found
 
-    @router.get("/{name}/vectors", operation_id=f"get{noun}Vectors")
+    @router.get("/{name}/vectors", operation_id=f"get{noun}Vectors", summary="Get its directions")
     def get_data(
         name: Reference,
         state: StateDep,
@@ -60,7 +60,9 @@ def reading_router(plural: str, noun: str, kinds: Kinds) -> APIRouter:
         """Its norms at every layer."""
         return state.library.data(name, kinds, directions=directions)
 
-    @router.get("/{name}/export", operation_id=f"export{noun}", response_class=Response, responses=_FILE)
+    @router.get(
+        "/{name}/export", operation_id=f"export{noun}", summary="Download it", response_class=Response, responses=_FILE
+    )
     def export_vector(
         name: Reference,
         state: StateDep,
@@ -81,12 +83,12 @@ def editing_router(plural: str, noun: str, kinds: Kinds) -> APIRouter:
     """As `reading_router`, with routes that change, copy and delete."""
     router = reading_router(plural, noun, kinds)
 
-    @router.get("/{name}/examples", operation_id=f"get{noun}Examples")
+    @router.get("/{name}/examples", operation_id=f"get{noun}Examples", summary="Get answers before and after")
     def get_examples(name: Reference, state: StateDep) -> VectorExamples:
         """Questions answered plainly and steered, as its creation or its newest sweep measured them."""
         return state.library.examples(name, kinds)
 
-    @router.patch("/{name}", operation_id=f"update{noun}")
+    @router.patch("/{name}", operation_id=f"update{noun}", summary="Change its description or tags")
     def update(
         name: Reference, body: VectorChanges, state: StateDep, expected: ExpectedDep, response: Response
     ) -> VectorDetail:
@@ -95,12 +97,12 @@ def editing_router(plural: str, noun: str, kinds: Kinds) -> APIRouter:
         tag(response, found.version)
         return found
 
-    @router.delete("/{name}", operation_id=f"delete{noun}", status_code=204)
+    @router.delete("/{name}", operation_id=f"delete{noun}", summary="Delete it", status_code=204)
     def delete(name: Reference, state: StateDep, expected: ExpectedDep) -> None:
         """Deletes it. The assistant axis goes with a persona, since it was made with it."""
         state.library.remove(name, kinds, expected=expected)
 
-    @router.post("/{name}/fork", operation_id=f"fork{noun}", status_code=201)
+    @router.post("/{name}/fork", operation_id=f"fork{noun}", summary="Copy it", status_code=201)
     def fork(name: Reference, body: Fork, state: StateDep, response: Response) -> VectorDetail:
         """A copy under another name, with all that was measured on it."""
         made = state.library.fork(name, kinds, body.name)
