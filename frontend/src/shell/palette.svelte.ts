@@ -1,5 +1,7 @@
 /** Commands that the palette offers: those of the shell, and those of the screen that is shown. */
 
+import { untrack } from "svelte";
+
 import type { IconName } from "../ui/icons";
 
 export interface Command {
@@ -23,7 +25,8 @@ class Palette {
 
   /** Adds commands while a component lives: call it in `$effect`. They are computed when they are shown. */
   offer(source: () => Command[]): () => void {
-    this.sources = [...this.sources, source];
+    // an effect that reads what it changes would run for ever
+    this.sources = [...untrack(() => this.sources), source];
     return () => (this.sources = this.sources.filter((one) => one !== source));
   }
 }
