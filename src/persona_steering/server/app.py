@@ -35,7 +35,9 @@ from persona_steering.server.routes import (
     openai,
     page,
     personas,
+    presets,
     runs,
+    steering,
     system,
     traits,
     web_system,
@@ -47,6 +49,8 @@ _log = logging.getLogger("persona_steering.server")
 
 
 ROUTERS = (
+    steering.router,
+    presets.router,
     jobs.router,
     events.router,
     measuring.router,

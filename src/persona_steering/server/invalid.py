@@ -1,4 +1,4 @@
-"""What is said of a request that does not fit its form: the first field that is wrong, and what was perhaps meant."""
+"""What is said of a request that does not fit its form: the field that is wrong, and what was perhaps meant."""
 
 from __future__ import annotations
 
@@ -10,7 +10,9 @@ from pydantic import BaseModel
 from persona_steering.errors import nearest
 from persona_steering.server.errors import ApiError
 from persona_steering.server.schemas.steering import (
+    NUMBER,
     OBJECT,
+    PERCENTILE,
     TEXT,
     CapRequest,
     SteeredVector,
@@ -19,6 +21,7 @@ from persona_steering.server.schemas.steering import (
 )
 
 _PLACES = {"body", "query", "path", "header"}
+_FORMS = {TEXT, OBJECT, PERCENTILE, NUMBER}
 _MODELS: dict[str | int, type[BaseModel]] = {
     "steering": SteeringRequest,
     "vectors": SteeredVector,
@@ -29,8 +32,10 @@ _MODELS: dict[str | int, type[BaseModel]] = {
 
 def as_refusal(error: RequestValidationError) -> ApiError:
     """400; pydantic's own account holds what was sent, and is not echoed."""
-    first = error.errors()[0]
-    place = [part for part in first["loc"] if part not in (TEXT, OBJECT)]
+    found = error.errors()
+    # a misspelt field says more than the one that is missing for it
+    first = next((one for one in found if one["type"] == "extra_forbidden"), found[0])
+    place = [part for part in first["loc"] if part not in _FORMS]
     place = place[1:] if place[:1] and place[0] in _PLACES else place
     param, hint = _dotted(place), ""
     if first["type"] == "json_invalid":

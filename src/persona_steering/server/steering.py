@@ -11,6 +11,7 @@ from dataclasses import dataclass, field
 
 from persona_steering.backends.tokens import Trace
 from persona_steering.calibration.caps import Cap, CapOp
+from persona_steering.config import Config
 from persona_steering.engine.service import describe_action
 from persona_steering.engine.steering import Steering
 from persona_steering.errors import NotFoundError, PersonaSteeringError, unknown
@@ -92,7 +93,7 @@ def resolve(
     """
     under = _Wish() if model is None else _wish(request_of_model(model, serving, presets), _Wish(), serving, presets)
     try:
-        wish = _wish(_canonical(asked, serving), under, serving, presets)
+        wish = _wish(of_form(asked, serving.config), under, serving, presets)
         _check(wish, serving)
         steering = serving.steering(
             {name: vector.coefficient for name, vector in wish.vectors.items()},
@@ -181,13 +182,13 @@ def _of_preset(name: str, presets: PresetStore) -> SteeringRequest:
         ) from None
 
 
-def _canonical(asked: SteeringField | None, serving: Serving) -> SteeringRequest:
-    """The object form. Raises RecipeError for a short form that is none."""
+def of_form(asked: SteeringField | None, config: Config) -> SteeringRequest:
+    """The object form of what is asked. Raises RecipeError for a short form that is none."""
     if asked is None:
         return SteeringRequest()
     if isinstance(asked, SteeringRequest):
         return asked
-    blend = parse_blend(asked, default=serving.config.steering.default_strength)
+    blend = parse_blend(asked, default=config.steering.default_strength)
     return SteeringRequest(vectors=[SteeredVector(name=name, coefficient=x) for name, x in blend.items()])
 
 

@@ -10,6 +10,7 @@ from persona_steering.calibration.caps import parse_percentile
 from persona_steering.errors import RecipeError, UsageError
 from persona_steering.interventions.recipe import MAX_STRENGTH
 from persona_steering.server.limits import LIMITS
+from persona_steering.server.schemas.bodies import ClosedBody
 from persona_steering.vectors import check_name
 from persona_steering.vectors.values import Layer
 
@@ -40,7 +41,11 @@ Strength = Annotated[float, Field(ge=-MAX_STRENGTH, le=MAX_STRENGTH, allow_inf_n
 Weights = Annotated[dict[Name, Strength], Field(max_length=LIMITS.vectors)]
 LayerList = Annotated[list[Layer], Field(min_length=1, max_length=512), AfterValidator(_once)]
 Number = Annotated[float, Field(strict=True, allow_inf_nan=False)]
-Threshold = Number | Annotated[str, Field(max_length=16), AfterValidator(_percentile)]
+PERCENTILE, NUMBER = "percentile", "number"  # as they stand in the place of a validation error
+Threshold = Annotated[
+    Annotated[str, Field(max_length=16), AfterValidator(_percentile), Tag(PERCENTILE)] | Annotated[Number, Tag(NUMBER)],
+    Discriminator(lambda value: PERCENTILE if isinstance(value, str) else NUMBER),
+]
 
 
 class SteeredVector(BaseModel):
@@ -149,10 +154,8 @@ class AppliedSteering(BaseModel):
     caps_engaged: int | None = Field(default=None, description="(layer, token) pairs at which a bound acted")
 
 
-class ValidateRequest(BaseModel):
+class ValidateRequest(ClosedBody):
     """Steering to be looked at."""
-
-    model_config = ConfigDict(extra="forbid")
 
     steering: SteeringField
 
