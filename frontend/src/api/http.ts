@@ -11,6 +11,8 @@ export interface Options {
   body?: unknown;
   headers?: Record<string, string>;
   signal?: AbortSignal;
+  /** Sent even if the page is left meanwhile. */
+  keepalive?: boolean;
 }
 
 /** The answer as JSON. Throws ApiError, and whatever `signal` aborts with. */
@@ -20,12 +22,13 @@ export async function ask<T>(method: string, path: string, options: Options = {}
 }
 
 export async function send(method: string, path: string, options: Options = {}): Promise<Response> {
-  const { body, headers = {}, signal } = options;
+  const { body, headers = {}, signal, keepalive } = options;
   let response: Response;
   try {
     response = await fetch(address(path, options.query), {
       method,
       signal,
+      keepalive,
       headers:
         body === undefined || body instanceof Blob
           ? headers

@@ -1,0 +1,245 @@
+/** The conversation that is shown, and the answer that is being written into it. */
+
+import { SvelteMap } from "svelte/reactivity";
+
+import { ApiError } from "../api/errors";
+import { ask } from "../api/http";
+import { live, type LiveAnswer } from "../api/live";
+import type {
+  AppliedSteering,
+  Conversation,
+  MessageNode,
+  SteeringRequest,
+  TokenFrame,
+  Transcript,
+} from "../api/types";
+import { newestLeaf, path, siblings } from "../lib/tree";
+import { conversations } from "./conversations.svelte";
+import { recipe } from "./recipe.svelte";
+import { router } from "./router.svelte";
+import { sampling } from "./sampling.svelte";
+import { server } from "./server.svelte";
+import { toasts } from "./toasts.svelte";
+
+/** A token as it came, with what was read at it. */
+export interface SeenToken {
+  text: string;
+  logprob: number | null;
+  readings: Record<string, [number, number]>;
+}
+
+/** An answer on its way. */
+export interface Writing {
+  messageId: string;
+  text: string;
+  tokens: SeenToken[];
+  steering: AppliedSteering | null;
+  /** Where the recipe changed: the place of the first token, and what it was from there on. */
+  changes: { from: number; steering: AppliedSteering | null }[];
+  began: number; // performance.now()
+}
+
+const STEER_EVERY = 60; // milliseconds between two changes that are sent
+
+class Thread {
+  conversation = $state.raw<Conversation | null>(null);
+  messages = new SvelteMap<string, MessageNode>();
+  leaf = $state<string | null>(null);
+  loading = $state(false);
+  writing = $state.raw<Writing | null>(null);
+  position = $state<number | null>(null); // in the queue, before the answer begins
+  waiting = $state<string | null>(null); // a message that goes off once there is a model
+  problem = $state.raw<ApiError | null>(null);
+  /** Whether answers are steered by the recipe; otherwise the base model answers. */
+  steered = $state(true);
+  private answer: LiveAnswer | null = null;
+  private frame = 0;
+  private unshown: TokenFrame[] = [];
+  private steering: ReturnType<typeof setTimeout> | null = null;
+
+  readonly path = $derived(path(this.messages, this.leaf));
+  readonly busy = $derived(this.writing !== null || this.position !== null);
+
+  constructor() {
+    server.on("model", () => void this.sendWaiting());
+    server.on("back", () => this.conversation && void this.open(this.conversation.id));
+  }
+
+  async open(id: string | null): Promise<void> {
+    if (id !== null && this.conversation?.id === id && (this.busy || this.loading)) return;
+    this.leave();
+    this.problem = null;
+    if (id === null) {
+      this.conversation = null;
+      this.messages.clear();
+      this.leaf = null;
+      return;
+    }
+    this.loading = this.conversation?.id !== id;
+    try {
+      const found = await ask<Transcript>("GET", `/api/v1/conversations/${id}/messages`);
+      this.conversation = found.conversation;
+      this.messages.clear();
+      for (const message of found.messages) this.messages.set(message.id, message);
+      this.leaf = found.conversation.leaf_id;
+    } catch (error) {
+      if (!(error instanceof ApiError)) throw error;
+      this.problem = error;
+    } finally {
+      this.loading = false;
+    }
+  }
+
+  /** Sends a message; with `parent` beside the ones that have that parent already. */
+  async send(content: string, parent: string | null | undefined = undefined): Promise<void> {
+    if (!server.isReady) {
+      this.waiting = content;
+      return;
+    }
+    this.problem = null;
+    try {
+      const conversation = this.conversation ?? (await this.begin());
+      const after = parent === undefined ? this.leaf : parent;
+      const system = after === null && sampling.settings.system.trim();
+      this.generate({ id: conversation.id, parent_id: after, content, ...(system && { system }) });
+    } catch (error) {
+      this.refused(error);
+    }
+  }
+
+  /** Answers a question once more: another branch beside the answers there are. */
+  again(question: string): void {
+    if (this.conversation) this.generate({ id: this.conversation.id, answer_to: question });
+  }
+
+  stop(): void {
+    this.answer?.stop();
+    this.waiting = null;
+  }
+
+  branches(message: MessageNode): MessageNode[] {
+    return siblings(this.messages, message);
+  }
+
+  async show(id: string): Promise<void> {
+    this.leaf = newestLeaf(this.messages, id);
+    const address = `/api/v1/conversations/${this.conversation!.id}`;
+    try {
+      this.conversation = await ask<Conversation>("PATCH", address, { body: { leaf_id: this.leaf } });
+    } catch (error) {
+      toasts.error(error);
+    }
+  }
+
+  /** Tells the answer that is being written that the recipe has changed. Call it in `$effect`. */
+  follow(steering: SteeringRequest | null): void {
+    if (!this.answer || !this.writing) return;
+    if (this.steering) clearTimeout(this.steering);
+    this.steering = setTimeout(() => this.answer?.steer(this.steered ? steering : null), STEER_EVERY);
+  }
+
+  private async begin(): Promise<Conversation> {
+    this.conversation = await ask<Conversation>("POST", "/api/v1/conversations", { body: {} });
+    router.replace("chat", [this.conversation.id]);
+    return this.conversation;
+  }
+
+  private generate(conversation: NonNullable<Parameters<typeof live.generate>[0]["conversation"]>): void {
+    this.problem = null;
+    this.position = 0;
+    const steering = this.steered ? recipe.steering : null;
+    this.answer = live.generate(
+      { conversation, lanes: [{ lane: "a", steering }], sampling: sampling.asked },
+      {
+        queued: (position) => (this.position = position),
+        start: (frame) => {
+          this.position = null;
+          for (const node of [frame.system, frame.user, frame.answer])
+            if (node) this.messages.set(node.id, node);
+          if (!frame.answer) return;
+          this.leaf = frame.answer.id;
+          this.writing = {
+            messageId: frame.answer.id,
+            text: "",
+            tokens: [],
+            steering: frame.steering,
+            changes: [],
+            began: performance.now(),
+          };
+        },
+        token: (frame) => this.take(frame),
+        steered: (frame) => {
+          if (!this.writing) return;
+          const changes = this.writing.changes.filter((one) => one.from !== frame.from_token);
+          this.writing = {
+            ...this.writing,
+            changes: [...changes, { from: frame.from_token, steering: frame.steering }],
+          };
+        },
+        done: (frame) => {
+          if (frame.answer) this.messages.set(frame.answer.id, frame.answer);
+          this.ended();
+          void conversations.refresh().catch(() => {});
+        },
+        error: (error) => {
+          const there = this.conversation;
+          this.ended();
+          this.refused(error);
+          if (there && server.online) void this.open(there.id).then(() => (this.problem = error));
+        },
+      },
+    );
+  }
+
+  /** Tokens are shown once a frame, however fast they come. */
+  private take(frame: TokenFrame): void {
+    this.unshown.push(frame);
+    this.frame ||= requestAnimationFrame(() => this.showTokens());
+  }
+
+  private showTokens(): void {
+    this.frame = 0;
+    const { writing } = this;
+    if (!writing) return;
+    const tokens = [...writing.tokens];
+    let { text } = writing;
+    for (const frame of this.unshown.splice(0)) {
+      text += frame.text;
+      if (frame.token !== null && frame.token !== undefined) {
+        tokens[frame.i] = { text: frame.token, logprob: frame.logprob ?? null, readings: {} };
+      }
+      for (const { i, axes } of frame.readings ?? []) {
+        const token = tokens[i];
+        if (token) tokens[i] = { ...token, readings: axes as SeenToken["readings"] };
+      }
+    }
+    this.writing = { ...writing, text, tokens };
+  }
+
+  private ended(): void {
+    this.showTokens();
+    if (this.steering) clearTimeout(this.steering);
+    this.answer = this.writing = this.position = null;
+    this.unshown = [];
+  }
+
+  private leave(): void {
+    this.answer?.stop();
+    this.ended();
+  }
+
+  private refused(error: unknown): void {
+    if (!(error instanceof ApiError)) throw error;
+    this.position = null;
+    this.problem = error;
+  }
+
+  private async sendWaiting(): Promise<void> {
+    if (this.waiting === null || !server.isReady) return;
+    const content = this.waiting;
+    this.waiting = null;
+    await this.send(content);
+  }
+}
+
+export const thread = new Thread();
