@@ -165,6 +165,7 @@ class Reply:
             user=by_role.get("user"),
             answer=by_role["assistant"],
             steering=turn.steered.echo(),
+            traces=turn.steered.traces,
             seed=turn.request.sampling.seed,
         )
         return cls(turn, answers, started, Writing(state.conversations, by_role["assistant"], since=since))

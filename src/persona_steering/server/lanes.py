@@ -4,6 +4,7 @@ makes the difference. Nothing of it is kept."""
 from __future__ import annotations
 
 import time
+from collections.abc import Sequence
 from dataclasses import dataclass
 from types import TracebackType
 from typing import Self
@@ -17,6 +18,7 @@ from persona_steering.server.schemas.conversations import (
     Comparison,
     Lane,
     LaneAnswer,
+    PastMessage,
     StartedLane,
     StartedLanes,
     WrittenToken,
@@ -46,14 +48,15 @@ def plan_lanes(state: ServerState, body: Comparison) -> PlannedLanes:
     sampling = sampling_of(body.sampling, serving.config)  # once: a seed that is drawn is the same for all
     steered = tuple(resolve(lane.steering, serving, state.presets) for lane in body.lanes)
     requests = tuple(
-        request_of(_messages(body, lane), found, sampling, logprobs=body.logprobs)
+        request_of(messages_of(body.messages, lane), found, sampling, logprobs=body.logprobs)
         for lane, found in zip(body.lanes, steered, strict=True)
     )
     return PlannedLanes(tuple(lane.label for lane in body.lanes), requests, steered, serving)
 
 
-def _messages(body: Comparison, lane: Lane) -> list[Message]:
-    given = [Message(one.role, one.content) for one in body.messages]
+def messages_of(past: Sequence[PastMessage], lane: Lane) -> list[Message]:
+    """What a lane is asked: its own system prompt stands in the place of the one that was sent along."""
+    given = [Message(one.role, one.content) for one in past]
     if lane.system is None:
         return given
     return [Message("system", lane.system), *(message for message in given if message.role != "system")]
@@ -74,7 +77,10 @@ class Lanes:
     def started(self) -> StartedLanes:
         """What each lane is answered with."""
         pairs = enumerate(zip(self._planned.labels, self._planned.steered, strict=True))
-        lanes = [StartedLane(lane=i, label=label, steering=steered.echo()) for i, (label, steered) in pairs]
+        lanes = [
+            StartedLane(lane=i, label=label, steering=steered.echo(), traces=steered.traces)
+            for i, (label, steered) in pairs
+        ]
         return StartedLanes(lanes=lanes, seed=self._planned.requests[0].sampling.seed)
 
     @property

@@ -10,7 +10,7 @@ from persona_steering.backends.base import Role
 from persona_steering.server.errors import ErrorDetail
 from persona_steering.server.limits import LIMITS
 from persona_steering.server.schemas.openai import Usage
-from persona_steering.server.schemas.steering import AppliedSteering, SteeringField
+from persona_steering.server.schemas.steering import AppliedSteering, SteeringField, TracedAxis
 from persona_steering.server.stores.conversation_models import MAX_TITLE, Conversation, MessageNode, Timings
 from persona_steering.vectors.values import Closed
 
@@ -85,6 +85,7 @@ class Started(Closed):
     user: MessageNode | None
     answer: MessageNode
     steering: AppliedSteering | None = Field(description="null: the model is not steered")
+    traces: list[TracedAxis] = Field(description="what is read of every token, and at which layer")
     seed: int
 
 
@@ -158,6 +159,7 @@ class StartedLane(Closed):
     lane: int
     label: str
     steering: AppliedSteering | None = Field(description="null: the model is not steered")
+    traces: list[TracedAxis] = Field(description="what is read of every token, and at which layer")
 
 
 class StartedLanes(Closed):
