@@ -133,6 +133,11 @@ def test_a_list_comes_in_pages_in_either_order(http: httpx2.Client) -> None:
     assert names(body_of(http.get("/api/v1/personas", params={"order": "desc"}))) == ["sage", "raw", "pirate"]
 
 
+@pytest.mark.parametrize("query", [{"limit": 0}, {"limit": 1000}, {"order": "up"}, {"all_model": True}, {"limit": "x"}])
+def test_a_page_that_there_cannot_be_is_refused(query: dict[str, Any], http: httpx2.Client) -> None:
+    assert refusal(http.get("/api/v1/personas", params=query)) == (400, "invalid_value")
+
+
 def test_vectors_of_other_models_are_shown_when_asked_for_under_ids_of_their_own(
     http: httpx2.Client, manager: PersonaManager
 ) -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Annotated, Any
 
-from fastapi import APIRouter, Depends, Path, Query, Response
+from fastapi import APIRouter, Path, Query, Response
 
 from persona_steering.interventions.recipe import MAX_STRENGTH
 from persona_steering.server.deps import ERRORS, ExpectedDep, StateDep, tag
@@ -40,7 +40,7 @@ def reading_router(plural: str, noun: str, kinds: Kinds) -> APIRouter:
     many = "Axes" if noun == "Axis" else f"{noun}s"
 
     @router.get("", operation_id=f"list{many}", summary=f"List {plural}")
-    def list_vectors(state: StateDep, query: Annotated[VectorQuery, Depends()]) -> Page[VectorCard]:
+    def list_vectors(state: StateDep, query: Annotated[VectorQuery, Query()]) -> Page[VectorCard]:
         """Those of the loaded model, by name; without a model, all."""
         return state.library.page(kinds, query)
 
