@@ -28,6 +28,7 @@ from persona_steering.server.routes import (
     health,
     jobs,
     library,
+    live,
     measuring,
     memory,
     metrics,
@@ -69,6 +70,7 @@ ROUTERS = (
     personas.router,
     traits.router,
     axes.router,
+    live.router,
     cross_model.router,  # before the next, whose traits have any name
     web_system.router,
     page.router,

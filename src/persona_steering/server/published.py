@@ -7,7 +7,7 @@ from typing import Any
 
 from fastapi import FastAPI
 from pydantic import BaseModel
-from pydantic.json_schema import models_json_schema
+from pydantic.json_schema import JsonSchemaMode, models_json_schema
 
 from persona_steering.server.schemas.conversations import (
     Failed,
@@ -19,6 +19,7 @@ from persona_steering.server.schemas.conversations import (
 )
 from persona_steering.server.schemas.events import ServerEvent
 from persona_steering.server.schemas.jobs import PublicJobEvent
+from persona_steering.server.schemas.live import LiveReply, LiveRequest
 from persona_steering.server.schemas.openai import ChatChunk, TextChunk
 from persona_steering.vectors.metadata import package_version
 
@@ -56,7 +57,9 @@ SENT: tuple[type[BaseModel], ...] = (
     Failed,
     StartedLanes,
     LaneAnswer,
+    LiveReply,
 )
+TAKEN: tuple[type[BaseModel], ...] = (LiveRequest,)  # frames that clients send
 _INVALID = "HTTPValidationError"  # FastAPI's own refusal, which this server never sends: see invalid.py
 
 
@@ -85,7 +88,7 @@ class PublishedApi(FastAPI):
             used = {tag for operation in operations for tag in operation.get("tags", ())}
             document["tags"] = [{"name": tag, "description": text} for tag, text in TAGS.items() if tag in used]
             parts = document["components"]
-            for name, schema in _schemas_of(SENT).items():
+            for name, schema in (_schemas_of(SENT, "serialization") | _schemas_of(TAKEN, "validation")).items():
                 parts["schemas"].setdefault(name, schema)
             for name in (_INVALID, "ValidationError"):
                 parts["schemas"].pop(name, None)
@@ -96,10 +99,10 @@ class PublishedApi(FastAPI):
         return self.openapi_schema or {}
 
 
-def _schemas_of(models: Sequence[type[BaseModel]]) -> dict[str, Any]:
+def _schemas_of(models: Sequence[type[BaseModel]], mode: JsonSchemaMode) -> dict[str, Any]:
     """The schemas of models and of all that they are made of."""
     place = "#/components/schemas/{model}"
-    _, found = models_json_schema([(model, "serialization") for model in models], ref_template=place)
+    _, found = models_json_schema([(model, mode) for model in models], ref_template=place)
     schemas: dict[str, Any] = found["$defs"]
     return schemas
 

@@ -14,6 +14,7 @@ from persona_steering.server.feed import ConversationChange, Feed, LibraryChange
 from persona_steering.server.job_types import Change
 from persona_steering.server.jobs import JobRunner
 from persona_steering.server.library import VectorLibrary
+from persona_steering.server.live_answers import LiveAnswers
 from persona_steering.server.metrics import Metrics
 from persona_steering.server.models import as_choice
 from persona_steering.server.running import RunningAnswers
@@ -37,6 +38,7 @@ class ServerState:
         self.conversations = ConversationStore(database)
         self.presets = PresetStore(database)
         self.answers = RunningAnswers()
+        self.live = LiveAnswers()
         self.runs = RunStore(database)
         self.jobs = JobRunner(
             JobStore(database), self.runs, JOBS, config=config, open_backend=slot.open_backend, lane=slot
