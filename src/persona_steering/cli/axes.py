@@ -6,10 +6,19 @@ from typing import TYPE_CHECKING, Literal, cast
 
 import click
 
-from persona_steering.cli.context import Session, effort_options, json_option, model_options, pass_session
+from persona_steering.cli.context import (
+    Session,
+    effort_options,
+    joining_options,
+    json_option,
+    model_options,
+    pass_session,
+)
+from persona_steering.cli.there import check_detached, detach_option, made_there, run_there
 from persona_steering.errors import UsageError
 
 if TYPE_CHECKING:
+    from persona_steering.cli.joining import Joined
     from persona_steering.engine.create import Creator
     from persona_steering.vectors import SteeringVector
 
@@ -19,10 +28,12 @@ AxisName = Literal["assistant", "safety"]
 @click.command(name="extract-axes")
 @click.argument("which", type=click.Choice(["assistant", "safety"]), required=False)
 @effort_options
+@detach_option
 @json_option
+@joining_options
 @model_options
 @pass_session
-def extract_axes(session: Session, which: str | None) -> None:
+def extract_axes(session: Session, which: str | None, detach: bool) -> None:
     """Make the assistant axis, the safety axis, or both.
 
     The assistant axis needs two personas of this model. The safety axis comes with its floors.
@@ -36,6 +47,11 @@ def extract_axes(session: Session, which: str | None) -> None:
     from persona_steering.cli.render import warn
     from persona_steering.engine.create import Creator
 
+    check_detached(session, detach=detach)
+    if session.joined is not None:
+        extract_there(session, session.joined, which, detach=detach)
+        return
+
     wanted: list[AxisName] = [cast(AxisName, which)] if which else ["safety", "assistant"]
     with resumable_progress(quiet=session.quiet) as progress:
         creator = Creator(session.model, session.manager, session.config, effort=session.effort, progress=progress)
@@ -46,6 +62,26 @@ def extract_axes(session: Session, which: str | None) -> None:
     show_axes(session, axes)
     if missing:
         warn(f"{missing} Make more (persona-steer create NAME --from-archetype A), then run this again.")
+
+
+def extract_there(session: Session, joined: Joined, which: str | None, *, detach: bool) -> None:
+    """Has the running server make them. What it could not make its job says."""
+    from persona_steering.cli.render import emit_json
+
+    job = run_there(
+        session, joined, "/api/v1/axes", {"which": which or "both", "effort": session.effort_name}, detach=detach
+    )
+    if job is None:
+        return
+    told = (job.result or {}).get("axes")
+    names = [str(one["name"]) for one in told if isinstance(one, dict)] if isinstance(told, list) else []
+    axes = [axis for name in names if (axis := made_there(session, joined, "axis", name)) is not None]
+    if len(axes) == len(names):
+        show_axes(session, axes)
+    elif session.as_json:
+        emit_json(told)
+    else:
+        click.echo("".join(f"{name}\n" for name in names), nl=False)
 
 
 def extract(creator: Creator, name: AxisName) -> SteeringVector:
@@ -68,11 +104,12 @@ def show_axes(session: Session, axes: list[SteeringVector]) -> None:
     from persona_steering.cli.personas import describe
     from persona_steering.cli.render import card, emit_json
 
+    identity = session.manager.model
     entries = [
         describe(
             axis.metadata,
-            session.manager.store.path("axis", axis.name, session.model.identity),
-            own=session.model.identity,
+            session.manager.store.locate("axis", axis.name, identity),
+            own=identity,
             safety=session.config.steering.safety,
         )
         for axis in axes

@@ -6,12 +6,13 @@ import sys
 
 import click
 
-from persona_steering.cli.context import Session, answer_options, model_options, pass_session
+from persona_steering.cli.context import Session, answer_options, joining_options, model_options, pass_session
 
 
 @click.command()
 @click.option("--no-history", is_flag=True, help="Keep nothing of what is written for the next chat.")
 @answer_options
+@joining_options
 @model_options
 @pass_session
 def chat(session: Session, no_history: bool) -> None:

@@ -7,7 +7,14 @@ from typing import TYPE_CHECKING
 import click
 
 from persona_steering.cli.complete import complete_blend
-from persona_steering.cli.context import Session, json_option, model_options, pass_session, sampling_options
+from persona_steering.cli.context import (
+    Session,
+    joining_options,
+    json_option,
+    model_options,
+    pass_session,
+    sampling_options,
+)
 from persona_steering.errors import CancelledError, UsageError
 
 if TYPE_CHECKING:
@@ -29,6 +36,7 @@ if TYPE_CHECKING:
 @click.option("--no-base", is_flag=True, help="Leave the unsteered answer out.")
 @sampling_options
 @json_option
+@joining_options
 @model_options
 @pass_session
 def compare(session: Session, prompt: str, blends: tuple[str, ...], no_base: bool) -> None:
@@ -62,7 +70,8 @@ def read_lanes(session: Session, blends: tuple[str, ...], *, base: bool) -> list
         raise UsageError("nothing to compare with was given.", hint="Add --with NAME:0.6, as often as you like.")
     default = session.config.steering.default_strength
     lanes = [parse_blend(text, default=default) for text in blends]
-    session.check_names([name for lane in lanes for name in lane])
+    if session.joined is None:
+        session.check_names([name for lane in lanes for name in lane])
     return [{}, *lanes] if base else lanes
 
 

@@ -21,6 +21,7 @@ from persona_steering.errors import UsageError, unknown
 if TYPE_CHECKING:
     from persona_steering.backends.base import Backend
     from persona_steering.backends.wrapper import ModelWrapper
+    from persona_steering.cli.joining import Joined
     from persona_steering.config import Config
     from persona_steering.engine.create import Effort
     from persona_steering.engine.service import SteeringService
@@ -46,6 +47,9 @@ class Session:
     blend_text: str | None = None
     system: str | None = None
     generator: str | None = None  # of --generator
+    server: str | None = None  # of --server
+    local: bool = True  # of --local; a command without that option never uses a server
+    api_key: str | None = None
     is_nested: bool = False  # of a command that runs inside another, which says what comes next
 
     @cached_property
@@ -96,14 +100,22 @@ class Session:
 
     @cached_property
     def service(self) -> SteeringService:
-        """Where answers come from. The one place that chooses it: the model is loaded into this process.
+        """Where answers come from. The one place that chooses it: a running server, else a model loaded here."""
+        if self.joined is not None:
+            from persona_steering.engine.remote.service import RemoteService
 
-        A running server's service would be chosen here, before `model` is touched.
-        """
+            return RemoteService(self.joined.api, self.config)
         from persona_steering.engine.service import LocalService
         from persona_steering.engine.steering import SteeringEngine
 
         return LocalService(SteeringEngine(self.model, self.manager, self.config))
+
+    @cached_property
+    def joined(self) -> Joined | None:
+        """The running server that the command uses; None where it works here. Said once, on stderr."""
+        from persona_steering.cli.joining import join
+
+        return join(self)
 
     @cached_property
     def writer(self) -> Backend:
@@ -117,7 +129,9 @@ class Session:
     def nested(self) -> Session:
         """A session for a command that runs inside this one's: same settings, same loaded model and vectors."""
         inner = Session(dict(self.settings), self.assignments, self.config_path, quiet=self.quiet, is_nested=True)
-        inner.model, inner.manager = self.model, self.manager
+        inner.joined = self.joined
+        if self.joined is None:
+            inner.model, inner.manager = self.model, self.manager
         return inner
 
     def check_model_of(self, outer: Session) -> None:
@@ -131,7 +145,7 @@ class Session:
     def blend(self) -> Blend:
         """What to steer with: of --persona and --strength, or of --blend. Raises RecipeError or UsageError.
 
-        Names that no model has are refused here, before a model is loaded.
+        Names that no model has are refused here, before a model is loaded; a server's names by the server.
         """
         from persona_steering.interventions import parse_blend, parse_strength
         from persona_steering.vectors import check_name
@@ -146,11 +160,14 @@ class Session:
             blend = {check_name(self.persona): default if self.strength is None else parse_strength(self.strength)}
         elif self.blend_text is not None:
             blend = parse_blend(self.blend_text, default=default)
-        self.check_names(list(blend))
+        if self.joined is None:
+            self.check_names(list(blend))
         return blend
 
     def stored_model(self) -> ModelIdentity | None:
-        """The configured model as the store knows it; None when it holds nothing of it."""
+        """The server's model, else the configured one as the store knows it; None when it holds nothing of it."""
+        if self.joined is not None:
+            return self.service.model.identity
         name = self.config.model.name.removeprefix("hf:")
         found = [(entry.metadata.created, entry.metadata.model) for entry in self.entries() if entry.metadata]
         own = [(created, model) for created, model in found if model is not None and same_model_name(model.id, name)]
@@ -243,6 +260,7 @@ def _option(
     is_flag: bool | None = None,  # None, since False would make an option's value optional
     multiple: bool = False,
     complete: Completer | None = None,
+    envvar: str | None = None,
 ) -> Callable[[Function], Function]:
     """An option whose value goes to an attribute of the session (`to`), or to a setting (`key`)."""
     return click.option(
@@ -255,6 +273,8 @@ def _option(
         is_flag=is_flag,
         multiple=multiple,
         shell_complete=complete,
+        envvar=envvar,
+        show_envvar=envvar is not None,
     )
 
 
@@ -323,6 +343,16 @@ _GENERATOR = (
         help="Who writes: local (the model), or openai:URL#MODEL.  [default: the configured one, else local]",
     ),
 )
+_ASKING = (
+    _option(
+        "--server",
+        to="server",
+        metavar="URL",
+        help="The server to ask.  [env var: PERSONA_STEER_SERVER; default: the one of the workspace, if it runs]",
+    ),
+    _option("--api-key", to="api_key", metavar="KEY", envvar="PERSONA_STEER_API_KEY", help="The key of that server."),
+)
+_JOINING = (*_ASKING, _option("--local", to="local", is_flag=True, help="Load the model here, whatever runs."))
 _JSON = (_option("--json", to="as_json", is_flag=True, help="One JSON object on stdout."),)
 
 
@@ -356,6 +386,16 @@ def store_options(function: Function) -> Function:
 def answer_options(function: Function) -> Function:
     """Options that say what steers and how to answer. They come before `model_options`."""
     return _decorated(function, (*_BLEND, *_SAMPLING))
+
+
+def joining_options(function: Function) -> Function:
+    """Options of commands that use a running server where there is one. They come before `model_options`."""
+    return _decorated(function, _JOINING)
+
+
+def asking_options(function: Function) -> Function:
+    """Options of commands that are about a server."""
+    return _decorated(function, _ASKING)
 
 
 def sampling_options(function: Function) -> Function:

@@ -14,10 +14,12 @@ from persona_steering.cli.context import (
     Session,
     effort_options,
     generator_option,
+    joining_options,
     json_option,
     model_options,
     pass_session,
 )
+from persona_steering.cli.there import check_detached, detach_option
 from persona_steering.errors import UsageError
 
 if TYPE_CHECKING:
@@ -69,7 +71,9 @@ class Sources:
 @click.option("--edit", is_flag=True, help="Open the prompts in $EDITOR before they are used.")
 @click.option("--dry-run", is_flag=True, help="Show what it would take here; make nothing.")
 @effort_options
+@detach_option
 @json_option
+@joining_options
 @model_options
 @pass_session
 def create(
@@ -83,6 +87,7 @@ def create(
     interactive: bool,
     edit: bool,
     dry_run: bool,
+    detach: bool,
 ) -> None:
     """Make the vector NAME for a model, choose its layers and dose, and measure what it does.
 
@@ -98,6 +103,21 @@ def create(
     """
     sources = Sources(archetype, prompts, trait, opposite, description)
     check_flags(name, interactive=interactive, edit=edit, dry_run=dry_run)
+    check_detached(session, detach=detach)
+    if session.joined is not None:
+        from persona_steering.cli.create_there import create_there
+
+        create_there(
+            session,
+            session.joined,
+            name,
+            sources,
+            interactive=interactive,
+            edit=edit,
+            dry_run=dry_run,
+            detach=detach,
+        )
+        return
     if dry_run:
         show_estimate(session, planned(session, str(name), sources))
         return
@@ -192,6 +212,13 @@ def show_estimate(session: Session, subject: Persona | Trait) -> None:
     from persona_steering.engine.create import Creator
     from persona_steering.engine.estimate import creation_work
 
+    if session.joined is not None:
+        from persona_steering.cli.create_there import asked_of
+        from persona_steering.cli.there import estimate_there
+
+        asked = asked_of(session, subject)
+        estimate_there(session, session.joined, asked.path, asked.params)
+        return
     creator = Creator(session.model, session.manager, session.config, effort=session.effort)
     session.manager.check_new(subject.name)
     found = estimated(session, creation_work(creator, subject), measured_speed(session))
@@ -217,6 +244,10 @@ def propose_prompts(session: Session, name: str, description: str) -> Persona:
     from persona_steering.personas.datasets import Datasets
 
     describe(description)  # refuses an empty or endless one before a model is loaded
+    if session.joined is not None:
+        from persona_steering.cli.create_there import propose_there
+
+        return propose_there(session, session.joined, name, description)
     session.manager.bind(session.model.identity)
     session.manager.check_new(name)
     datasets = Datasets(session.config.datasets_dir)
@@ -237,8 +268,9 @@ def show_created(session: Session, vector: SteeringVector) -> None:
     from persona_steering.cli.personas import active_calibration, describe, show_card
     from persona_steering.cli.render import emit_json, note, warn
 
-    path = session.manager.store.path(vector.metadata.kind, vector.name, session.model.identity)
-    entry = describe(vector.metadata, path, own=session.model.identity, safety=session.config.steering.safety)
+    identity = session.manager.model
+    path = session.manager.store.locate(vector.metadata.kind, vector.name, identity)
+    entry = describe(vector.metadata, path, own=identity, safety=session.config.steering.safety)
     calibration = active_calibration(vector.metadata, safety=session.config.steering.safety)
     if session.as_json:
         emit_json(entry.to_json(full=True))

@@ -7,7 +7,14 @@ from typing import TYPE_CHECKING
 
 import click
 
-from persona_steering.cli.context import Session, answer_options, json_option, model_options, pass_session
+from persona_steering.cli.context import (
+    Session,
+    answer_options,
+    joining_options,
+    json_option,
+    model_options,
+    pass_session,
+)
 from persona_steering.errors import CancelledError, PromptError
 
 if TYPE_CHECKING:
@@ -21,6 +28,7 @@ MAX_PROMPT = 10_000_000  # characters; more than any context holds
 @click.argument("prompt")
 @answer_options
 @json_option
+@joining_options
 @model_options
 @pass_session
 def generate(session: Session, prompt: str) -> None:
@@ -77,7 +85,7 @@ def answer_json(done: Completion, plan: Plan) -> dict[str, object]:
     return {
         "text": done.text,
         "finish_reason": done.finish_reason,
-        "tokens": len(done.token_ids),
+        "tokens": done.tokens,
         "prompt_tokens": done.prompt_tokens,
         "blend": dict(plan.blend),
         "safety": plan.safety,
@@ -99,7 +107,8 @@ def setting_json(session: Session, sampling: Sampling) -> dict[str, object]:
 
 def outcome(done: Completion, sampling: Sampling) -> list[str]:
     """How long an answer is, its seed, what bounds did and why it ended; for people."""
-    parts = [f"{len(done.token_ids)} tokens", f"seed {sampling.seed}"]
+    parts = [] if done.tokens is None else [f"{done.tokens} tokens"]
+    parts.append(f"seed {sampling.seed}")
     if done.caps_engaged:
         parts.append(f"safety floor acted {done.caps_engaged} times")
     if done.finish_reason == "length":

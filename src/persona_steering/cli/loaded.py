@@ -1,7 +1,7 @@
-"""`load` and `unload`: which personas and traits a workspace has in memory from the start.
+"""`load` and `unload`: which personas and traits are in the memory of the running server.
 
-Without a running server nothing stays in memory between two commands, so the names are kept in the workspace's
-preload list; `chat` loads what it names.
+Without one nothing stays in memory between two commands, so the names are kept in the workspace's preload list;
+`chat` loads what it names.
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 import click
 
 from persona_steering.cli.complete import complete_steerable
-from persona_steering.cli.context import Session, pass_session, store_options
+from persona_steering.cli.context import Session, joining_options, pass_session, store_options
 from persona_steering.errors import ModelMismatchError, UsageError
 
 if TYPE_CHECKING:
@@ -21,12 +21,13 @@ if TYPE_CHECKING:
 
 @click.command()
 @click.argument("names", metavar="NAME...", nargs=-1, required=True, shell_complete=complete_steerable)
+@joining_options
 @store_options
 @pass_session
 def load(session: Session, names: tuple[str, ...]) -> None:
-    """Have chats load personas or traits from the start. Their files are checked now.
+    """Take personas or traits into the memory of the running server. Their files are checked now.
 
-    No server is running, so the names are kept in the workspace's preload list.
+    Where none runs, or with --local, the names are kept in the workspace's preload list: chats load what it names.
 
     \b
     Examples:
@@ -35,6 +36,12 @@ def load(session: Session, names: tuple[str, ...]) -> None:
     """
     from persona_steering.cli.render import note
 
+    if session.joined is not None:
+        for name in names:
+            session.service.load(name)
+        show_memory(session)
+        note(f"In memory there: {', '.join(names)}.", quiet=session.quiet)
+        return
     session.check_names(list(names))
     loaded, model = preload_list(session)
     for name in names:
@@ -51,10 +58,11 @@ def load(session: Session, names: tuple[str, ...]) -> None:
 @click.command()
 @click.argument("names", metavar="[NAME]...", nargs=-1, shell_complete=complete_steerable)
 @click.option("--all", "everything", is_flag=True, help="All of the model.")
+@joining_options
 @store_options
 @pass_session
 def unload(session: Session, names: tuple[str, ...], everything: bool) -> None:
-    """Take personas or traits off the preload list. Their files stay.
+    """Drop personas or traits from the memory of the running server, else from the preload list. Their files stay.
 
     \b
     Examples:
@@ -65,6 +73,13 @@ def unload(session: Session, names: tuple[str, ...], everything: bool) -> None:
 
     if bool(names) == everything:
         raise UsageError("give names or --all, one of the two.", hint="For instance: persona-steer unload pirate")
+    if session.joined is not None:
+        there = session.service.loaded() if everything else list(names)
+        for name in there:
+            session.service.unload(name)
+        show_memory(session)
+        note(f"No longer in memory there: {', '.join(there) or 'nothing was'}.", quiet=session.quiet)
+        return
     loaded, model = preload_list(session)
     gone = loaded.remove(model, loaded.names(model) if everything else names)
     show_names(session, loaded, model)
@@ -82,6 +97,14 @@ def preload_list(session: Session) -> tuple[PreloadList, ModelIdentity]:
             hint="Name the model with --model; see: persona-steer list --all-models",
         )
     return PreloadList(session.config.workspace), model
+
+
+def show_memory(session: Session) -> None:
+    """With --json, what the running server has in memory now."""
+    from persona_steering.cli.render import emit_json
+
+    if session.as_json:
+        emit_json({"model": session.service.model.id, "loaded": session.service.loaded()})
 
 
 def show_names(session: Session, loaded: PreloadList, model: ModelIdentity) -> None:

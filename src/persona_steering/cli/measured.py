@@ -2,16 +2,15 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
 from persona_steering.cli.context import Session
 
 if TYPE_CHECKING:
     from persona_steering.engine.measuring import Finished
-    from persona_steering.evaluation.card import MeasuredCard
     from persona_steering.evaluation.layers import LayerScan
     from persona_steering.evaluation.similarity import Similarity
     from persona_steering.evaluation.sweep import Sweep
@@ -19,9 +18,24 @@ if TYPE_CHECKING:
     from persona_steering.vectors.evidence import Evidence
 
 NOT_MEASURED = "not measured"
+Value = TypeVar("Value")
 
 
-def show_sweep(session: Session, measured: Finished[Sweep]) -> None:
+@dataclass(frozen=True)
+class Result(Generic[Value]):
+    """A measurement to be shown, and where it can be read: a path, or a server's address."""
+
+    value: Value
+    data: str
+    report: str
+
+    @classmethod
+    def of(cls, value: Value, measured: Finished[Any]) -> Result[Value]:
+        """One that was written here."""
+        return cls(value, str(measured.data), str(measured.report))
+
+
+def show_sweep(session: Session, measured: Result[Sweep]) -> None:
     """A row a strength, and up to where the vector holds."""
     from persona_steering.cli.render import note, table
     from persona_steering.evaluation.pages import coherence_sentence
@@ -29,7 +43,7 @@ def show_sweep(session: Session, measured: Finished[Sweep]) -> None:
 
     found = measured.value
     if session.as_json:
-        emit_file(measured)
+        emit_result(measured)
         return
     effect = "persona score" if found.has_score else "gain, nats per token"
     rows = [
@@ -50,13 +64,13 @@ def show_sweep(session: Session, measured: Finished[Sweep]) -> None:
     show_places(session, measured)
 
 
-def show_layers(session: Session, measured: Finished[LayerScan]) -> None:
+def show_layers(session: Session, measured: Result[LayerScan]) -> None:
     """A row a layer; the calibrated ones are marked."""
     from persona_steering.cli.render import note, table
 
     found = measured.value
     if session.as_json:
-        emit_file(measured)
+        emit_result(measured)
         return
     rows = [
         [
@@ -79,11 +93,11 @@ def show_layers(session: Session, measured: Finished[LayerScan]) -> None:
     show_places(session, measured)
 
 
-def show_evidence(session: Session, measured: Finished[MeasuredCard]) -> None:
+def show_evidence(session: Session, measured: Result[Evidence]) -> None:
     """All evidence; what was not measured says so, and why."""
     from persona_steering.cli.render import card, emit_json, note
 
-    found = measured.value.evidence
+    found = measured.value
     if session.as_json:
         emit_json(found.model_dump(mode="json"))
         return
@@ -129,19 +143,18 @@ def show_similarity(session: Session, found: Similarity, report: Path) -> None:
     note(f"\nreport: {report}", quiet=session.quiet)
 
 
-def show_places(session: Session, measured: Finished[Any]) -> None:
+def show_places(session: Session, measured: Result[Any]) -> None:
     """Where the results are."""
     from persona_steering.cli.render import note
 
     note(f"\ndata: {measured.data}\nreport: {measured.report}", quiet=session.quiet)
 
 
-def emit_file(measured: Finished[Any]) -> None:
-    """The written data on stdout, with the places of both files."""
+def emit_result(measured: Result[Sweep] | Result[LayerScan]) -> None:
+    """The data on stdout, with the places of both files."""
     from persona_steering.cli.render import emit_json
 
-    data = json.loads(measured.data.read_text())
-    emit_json({**data, "data": str(measured.data), "report": str(measured.report)})
+    emit_json({**measured.value.model_dump(mode="json"), "data": measured.data, "report": measured.report})
 
 
 def span(value: Interval | None, digits: int = 2) -> str:

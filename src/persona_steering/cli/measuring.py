@@ -9,12 +9,25 @@ from typing import TYPE_CHECKING, Any, TypeVar
 import click
 
 from persona_steering.cli.complete import complete_steerable
-from persona_steering.cli.context import Session, json_option, model_options, pass_session, store_options
-from persona_steering.cli.measured import show_evidence, show_layers, show_similarity, show_sweep
+from persona_steering.cli.context import (
+    Session,
+    joining_options,
+    json_option,
+    model_options,
+    pass_session,
+    store_options,
+)
+from persona_steering.cli.measured import Result, show_evidence, show_layers, show_similarity, show_sweep
 from persona_steering.cli.projections import parse_layers, show_work
+from persona_steering.cli.there import check_detached, detach_option, measure_there
 
 if TYPE_CHECKING:
-    from persona_steering.engine.measuring import Finished, Measurement
+    from pydantic import JsonValue
+
+    from persona_steering.backends.wrapper import ModelWrapper
+    from persona_steering.config import Config
+    from persona_steering.engine.measuring import Finished, Measurement, Scale, Unit
+    from persona_steering.personas.manager import PersonaManager
 
 Function = TypeVar("Function", bound=Callable[..., Any])
 Value = TypeVar("Value")
@@ -103,7 +116,9 @@ def held_out_option(function: Function) -> Function:
 )
 @unit_options
 @scale_options(20)
+@detach_option
 @json_option
+@joining_options
 @model_options
 @pass_session
 def sweep(
@@ -122,6 +137,7 @@ def sweep(
     seed: int,
     out: Path | None,
     dry_run: bool,
+    detach: bool,
 ) -> None:
     """Measure what the vector NAME does at many strengths, beside random directions of the same norm.
 
@@ -132,18 +148,21 @@ def sweep(
       persona-steer sweep my-import --layers 10-17 --dose 0.2
     """
     from persona_steering.engine.measuring import Scale, SweepMeasurement, Unit
-    from persona_steering.evaluation.sweep import spread_strengths
+    from persona_steering.evaluation.sweep import Sweep, spread_strengths
 
     strengths = spread_strengths(first, last, points)
-    unit = Unit(layers, dose, coef, safe)
-    session.check_names([name])
-    asked = Scale(questions, tokens, seed, out)
-    made = SweepMeasurement(
-        session.model, session.manager, session.config, name, strengths, controls=controls, unit=unit, scale=asked
-    )
-    measured = measure(session, made, dry_run=dry_run)
-    if measured is not None:
-        show_sweep(session, measured)
+    unit, scale = Unit(layers, dose, coef, safe), Scale(questions, tokens, seed, out)
+    check_detached(session, detach=detach)
+    if session.joined is not None:
+        asked = asked_of(name, scale, unit) | {"strengths": list(strengths), "controls": controls}
+        found = measure_there(session, session.joined, "sweep", asked, Sweep, out=out, dry_run=dry_run, detach=detach)
+    else:
+        session.check_names([name])
+        made = SweepMeasurement(*parts(session), name, strengths, controls=controls, unit=unit, scale=scale)
+        measured = measure(session, made, dry_run=dry_run)
+        found = None if measured is None else Result.of(measured.value, measured)
+    if found is not None:
+        show_sweep(session, found)
 
 
 @click.command()
@@ -152,7 +171,9 @@ def sweep(
 @click.option("--dose", type=float, metavar="D", help="Relative dose at each layer.  [default: the calibrated one]")
 @held_out_option
 @scale_options(8)
+@detach_option
 @json_option
+@joining_options
 @model_options
 @pass_session
 def layers(
@@ -166,6 +187,7 @@ def layers(
     seed: int,
     out: Path | None,
     dry_run: bool,
+    detach: bool,
 ) -> None:
     """Measure at every layer how well the vector NAME tells, and how strongly it steers alone.
 
@@ -175,15 +197,22 @@ def layers(
       persona-steer layers pirate --layers 8-20 --questions 20
     """
     from persona_steering.engine.measuring import LayersMeasurement, Scale
+    from persona_steering.evaluation.layers import LayerScan
 
-    session.check_names([name])
-    asked = Scale(questions, tokens, seed, out)
-    made = LayersMeasurement(
-        session.model, session.manager, session.config, name, layers=layers, dose=dose, held_out=held_out, scale=asked
-    )
-    measured = measure(session, made, dry_run=dry_run)
-    if measured is not None:
-        show_layers(session, measured)
+    scale = Scale(questions, tokens, seed, out)
+    check_detached(session, detach=detach)
+    if session.joined is not None:
+        asked = asked_of(name, scale) | {"layers": listed(layers), "dose": dose, "held_out": held_out}
+        found = measure_there(
+            session, session.joined, "layers", asked, LayerScan, out=out, dry_run=dry_run, detach=detach
+        )
+    else:
+        session.check_names([name])
+        made = LayersMeasurement(*parts(session), name, layers=layers, dose=dose, held_out=held_out, scale=scale)
+        measured = measure(session, made, dry_run=dry_run)
+        found = None if measured is None else Result.of(measured.value, measured)
+    if found is not None:
+        show_layers(session, found)
 
 
 @click.command()
@@ -202,7 +231,9 @@ def layers(
 )
 @unit_options
 @scale_options(20)
+@detach_option
 @json_option
+@joining_options
 @model_options
 @pass_session
 def card(
@@ -220,6 +251,7 @@ def card(
     seed: int,
     out: Path | None,
     dry_run: bool,
+    detach: bool,
 ) -> None:
     """Measure how far the vector NAME can be trusted, and keep the evidence with it (see `info`).
 
@@ -229,23 +261,29 @@ def card(
       persona-steer card pirate --questions 10 --controls 5
     """
     from persona_steering.engine.measuring import CardMeasurement, Scale, Unit
+    from persona_steering.vectors.evidence import Evidence
 
-    unit = Unit(layers, dose, coef, safe)
-    session.check_names([name])
-    made = CardMeasurement(
-        session.model,
-        session.manager,
-        session.config,
-        name,
-        held_out=held_out,
-        controls=controls,
-        shuffles=shuffles,
-        unit=unit,
-        scale=Scale(questions, tokens, seed, out),
-    )
-    measured = measure(session, made, dry_run=dry_run)
-    if measured is not None:
-        show_evidence(session, measured)
+    unit, scale = Unit(layers, dose, coef, safe), Scale(questions, tokens, seed, out)
+    check_detached(session, detach=detach)
+    if session.joined is not None:
+        asked = asked_of(name, scale, unit)
+        asked |= {"held_out": held_out, "controls": controls, "shuffles": shuffles}
+        found = measure_there(session, session.joined, "card", asked, Evidence, out=out, dry_run=dry_run, detach=detach)
+    else:
+        session.check_names([name])
+        made = CardMeasurement(
+            *parts(session),
+            name,
+            held_out=held_out,
+            controls=controls,
+            shuffles=shuffles,
+            unit=unit,
+            scale=scale,
+        )
+        measured = measure(session, made, dry_run=dry_run)
+        found = None if measured is None else Result.of(measured.value.evidence, measured)
+    if found is not None:
+        show_evidence(session, found)
 
 
 @click.command()
@@ -276,6 +314,34 @@ def similarity(session: Session, names: tuple[str, ...], layers: tuple[int, ...]
     found = compare_stored(session.manager, names, layers=layers)
     report = write_comparison(found, session.manager.model, session.config.runs_dir, out)
     show_similarity(session, found, report)
+
+
+def parts(session: Session) -> tuple[ModelWrapper, PersonaManager, Config]:
+    """What the use cases of the engine begin with, in their order. Loads the model."""
+    return session.model, session.manager, session.config
+
+
+def asked_of(name: str, scale: Scale, unit: Unit | None = None) -> dict[str, JsonValue]:
+    """The parameters that measurements share, as a server's job takes them."""
+    asked: dict[str, JsonValue] = {
+        "name": name,
+        "questions": scale.questions,
+        "max_new_tokens": scale.max_new_tokens,
+        "seed": scale.seed,
+    }
+    if unit is None:
+        return asked
+    return asked | {
+        "layers": listed(unit.layers),
+        "dose": unit.dose,
+        "coefficient": unit.coefficient,
+        "safe": unit.safe,
+    }
+
+
+def listed(layers: tuple[int, ...] | None) -> list[JsonValue] | None:
+    """Layers as JSON has them."""
+    return None if layers is None else list(layers)
 
 
 def measure(session: Session, planned: Measurement[Value], *, dry_run: bool) -> Finished[Value] | None:

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 import click
 
 from persona_steering.cli.complete import complete_vector
-from persona_steering.cli.context import Session, pass_session, store_options
+from persona_steering.cli.context import Session, joining_options, pass_session, store_options
 from persona_steering.errors import UsageError, unknown
 
 if TYPE_CHECKING:
@@ -73,8 +73,9 @@ class Entry:
 @click.option("--personas", "kinds", flag_value="persona", multiple=True, help="Only personas.")
 @click.option("--traits", "kinds", flag_value="trait", multiple=True, help="Only traits.")
 @click.option("--axes", "kinds", flag_value="axis", multiple=True, help="Only axes and baselines.")
-@click.option("--loaded", is_flag=True, help="Only those that are loaded from the start.")
+@click.option("--loaded", is_flag=True, help="Only those in the running server's memory, else on the preload list.")
 @click.option("--all-models", is_flag=True, help="Also vectors of other models.")
+@joining_options
 @store_options
 @pass_session
 def list_(session: Session, kinds: tuple[str, ...], loaded: bool, all_models: bool) -> None:
@@ -92,10 +93,11 @@ def list_(session: Session, kinds: tuple[str, ...], loaded: bool, all_models: bo
     """
     from persona_steering.cli.render import emit_json, note
 
+    session.local |= not loaded  # what there is lies on this disk; what is in memory only a server knows
     everything = all_entries(session)
     entries = [entry for entry in everything if all_models or entry.card.status != "other model"]
     hidden = len(everything) - len(entries)
-    kept = set(preloaded(session))
+    kept = set(in_memory(session) if loaded else preloaded(session))
     entries = [entry for entry in entries if not kinds or entry.card.kind.replace("baseline", "axis") in kinds]
     entries = [entry for entry in entries if not loaded or is_loaded(entry, kept)]
     if session.as_json:
@@ -147,6 +149,11 @@ def show_table(entries: list[Entry]) -> None:
         rows = [(*row[:place], *row[place + 1 :]) for row in rows]
         note(f"Of the model {models.pop()}:")
     table(rows[0], rows[1:])
+
+
+def in_memory(session: Session) -> tuple[str, ...]:
+    """The names that the running server has in memory; without one those of the preload list."""
+    return preloaded(session) if session.joined is None else tuple(session.service.loaded())
 
 
 def preloaded(session: Session) -> tuple[str, ...]:

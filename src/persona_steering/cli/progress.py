@@ -123,6 +123,11 @@ class ProgressReport:
             line = f"{label(report.phase)}: {report.done} of {report.total} in {seconds:.0f} s"
             self._console.print(line, markup=False, highlight=False, soft_wrap=True)
 
+    def show_sample(self, text: str) -> None:
+        """One of the answers, beneath the bars."""
+        if self._bars is not None:
+            self._bars.sample = printable(" ".join(text.split()))
+
     def _begin(self, report: Report) -> None:
         self._phase, self._started = report.phase, time.monotonic()
         if self._bars is not None:

@@ -104,6 +104,10 @@ class VectorStore:
         candidates = (folder / KIND_FOLDERS[kind] / file for folder in self._model_folders(model))
         return next((path for path in candidates if path.is_file()), None)
 
+    def locate(self, kind: VectorKind, name: str, model: ModelIdentity) -> Path:
+        """The file of this vector; where there is none, the one that `save` would write. Raises as `find`."""
+        return self.find(kind, name, model) or self.path(kind, name, model)
+
     def delete(self, kind: VectorKind, name: str, model: ModelIdentity) -> None:
         """Remove the file, damaged or not.
 

@@ -85,14 +85,15 @@ class Chat:
 
 
 def open_chat(session: Session) -> Chat:
-    """A chat as the command's options say. Loads the model, and what the workspace's preload list names."""
+    """A chat as the command's options say. A model that is loaded here gets what the workspace's preload list names."""
     blend = session.blend()
     service = session.service
     safety = session.config.steering.safety
     conversation = Conversation(model=service.model.id, system=session.system)
     base = service.plan({})
     chat = Chat(session, service, conversation, session.config.generation, safety, base)
-    preload(chat)
+    if session.joined is None:
+        preload(chat)
     chat.steer(blend)
     return chat
 

@@ -34,7 +34,7 @@ def answer(chat: Chat, question: str, *, again: bool = False) -> None:
                 error.message, hint="Shorten it; or /undo drops the last turn, /new starts over."
             ) from error
         raise
-    tokens = len(done.token_ids) + (len(base.token_ids) if base else 0)
+    tokens = (done.tokens or 0) + ((base.tokens or 0) if base else 0)
     chat.tokens_per_second = tokens / (time.monotonic() - start) if tokens else None
     if not done.text and done.finish_reason == "cancelled":
         note("Stopped before anything was written.")
@@ -83,7 +83,7 @@ def _turn(chat: Chat, question: str, sampling: Sampling, done: Completion, base:
         recipe_hash=done.recipe_hash,
         sampling=sampling,
         prompt_tokens=done.prompt_tokens,
-        tokens=len(done.token_ids),
+        tokens=done.tokens or 0,
         caps_engaged=done.caps_engaged,
         stopped=done.finish_reason == "cancelled",
         base=None if base is None else base.text,

@@ -10,6 +10,7 @@ from persona_steering.errors import (
     BusyError,
     CapabilityError,
     ConflictError,
+    ContextLengthError,
     ModelMemoryError,
     ModelMismatchError,
     NotFoundError,
@@ -27,6 +28,7 @@ from persona_steering.errors import (
 _SHOWN = 300  # characters of what something else than our server says
 _BY_CODE: dict[str, type[PersonaSteeringError]] = {
     "invalid_prompt": PromptError,
+    "context_length_exceeded": ContextLengthError,
     "invalid_steering": RecipeError,
     "vector_model_mismatch": ModelMismatchError,
     "invalid_vector": VectorError,

@@ -17,7 +17,7 @@ from persona_steering.engine.remote.refusals import error_of, strange
 from persona_steering.engine.service import Action, Plan, SteeringService
 from persona_steering.errors import BusyError, ServerError
 from persona_steering.interventions import Recipe
-from persona_steering.vectors import check_name
+from persona_steering.vectors import ModelIdentity, check_name
 
 _FINISHED: dict[object, FinishReason] = {"stop": "stop", "length": "length", "content_filter": "filtered"}
 _DONE = "[DONE]"
@@ -87,7 +87,7 @@ class RemoteService(SteeringService):
         return sorted(str(one["name"]) for one in self._vectors() if one.get("status") != "broken")
 
     def loaded(self) -> list[str]:
-        return sorted(str(one["name"]) for one in self._vectors() if one.get("loaded"))
+        return [str(name) for name in self._client.get("/api/v1/memory")["loaded"]]
 
     def load(self, name: str) -> None:
         self._client.send("POST", f"/api/v1/memory/{check_name(name)}")
@@ -125,11 +125,22 @@ def model_of(client: ApiClient) -> ModelInfo:
         raise ServerError(
             f"the server at {client.url} has no model.", hint="Load one there; or use one here with --local."
         )
-    fields = {key: found.get(key) for key in ModelInfo.model_fields}
     try:
-        return ModelInfo.model_validate({**fields, "layer_path": found.get("layer_path") or ""})
-    except ValidationError as error:
+        return _model(found)
+    except (KeyError, ValidationError) as error:
         raise strange("with a model that cannot be read", client.url) from error
+
+
+def _model(found: Mapping[str, Any]) -> ModelInfo:
+    identity = ModelIdentity(
+        id=found["id"],
+        fingerprint=found["fingerprint"],
+        model_type=found["type"],
+        num_layers=found["layers"],
+        hidden_size=found["hidden_size"],
+    )
+    same = ("id", "backend", "device", "dtype", "quantization", "context_length", "has_chat_template")
+    return ModelInfo.model_validate({**{key: found[key] for key in same}, "identity": identity, "layer_path": ""})
 
 
 def pages(client: ApiClient, path: str, **query: object) -> Iterator[Mapping[str, Any]]:
