@@ -280,23 +280,6 @@ def test_headers_name_the_request_and_the_recipe(api: Api) -> None:
     assert "x-steering-hash" not in post(api).headers
 
 
-def test_a_client_that_leaves_a_stream_frees_its_place(api: Api, client: openai.OpenAI) -> None:
-    api.wait_until_idle()
-    before = api.serving.scheduler.load.tokens
-    with chat(client, stream=True, max_tokens=1800) as stream:
-        next(iter(stream))
-    api.wait_until_idle()
-    assert api.serving.scheduler.load.tokens - before < 1500
-
-
-def test_a_client_that_gives_up_waiting_frees_its_place(api: Api, client: openai.OpenAI) -> None:
-    before = api.serving.scheduler.load.tokens
-    with pytest.raises(openai.APITimeoutError):
-        chat(client.with_options(timeout=0.2), max_tokens=1800)
-    api.wait_until_idle()
-    assert api.serving.scheduler.load.tokens - before < 1500
-
-
 def test_too_many_requests_are_sent_away_with_a_time_to_come_back(api: Api, client: openai.OpenAI) -> None:
     streams = [chat(client, stream=True, max_tokens=1800) for _ in range(ROWS)]
     try:

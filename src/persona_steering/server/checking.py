@@ -33,7 +33,7 @@ def _overlap(a: Add, b: Add) -> Overlap | None:
     layers = set(a.layers) & set(b.layers) or set(a.vector.layers) & set(b.vector.layers)
     if not layers:
         return None
-    alike = [cosine(a.vector.direction(layer), b.vector.direction(layer)) for layer in sorted(layers)]
+    alike = [float(cosine(a.vector.direction(layer), b.vector.direction(layer))) for layer in sorted(layers)]
     return Overlap(a=a.vector.name, b=b.vector.name, cosine=float(np.mean(alike)))
 
 
