@@ -481,6 +481,21 @@ def test_without_a_model_conversations_are_kept_and_not_answered(tmp_path: Path)
         assert tree(http, it) == [kept["user"]]
 
 
+def test_a_server_that_stops_interrupts_the_answer_and_says_so(tmp_path: Path) -> None:
+    with running(make_state(tmp_path), Door.at("127.0.0.1")) as api, api.client() as http:
+        it = begin(http)
+        body = {"content": "hello", "sampling": {"seed": 5, "max_tokens": 1900}, "stream": True}
+        with http.stream("POST", f"{ROOT}/{it}/messages", json=body) as response:
+            events = events_of(response)
+            heard = [next(events) for _ in range(5)]
+            api.state.end_answers()
+            *more, (name, last) = events
+        assert (name, last["error"]["code"]) == ("error", "shutting_down")
+        left = path(http, it)[-1]
+        assert (left, left["status"]) == (last["answer"], "interrupted")
+        assert left["content"] == "".join(data["text"] for name, data in heard + more if name == "token")
+
+
 def test_a_server_that_is_killed_in_mid_answer_leaves_its_text_to_the_next(tmp_path: Path) -> None:
     with subprocess.Popen(
         [sys.executable, "-m", "tests.server.talking_server", str(tmp_path)], stdout=subprocess.PIPE, text=True
