@@ -10,8 +10,7 @@ from persona_steering.errors import ConflictError, NotFoundError, UsageError
 from persona_steering.server.database import Database
 from persona_steering.server.ids import check_id, new_id
 from persona_steering.server.paging import PageQuery
-from persona_steering.server.schemas.steering import SteeringRequest
-from persona_steering.server.schemas.steering import AppliedSteering, AppliedVector
+from persona_steering.server.schemas.steering import AppliedSteering, AppliedVector, SteeringRequest
 from persona_steering.server.stores.conversation_models import ConversationEdit, Made, Segment, Timings
 from persona_steering.server.stores.conversations import ConversationStore
 from persona_steering.server.stores.presets import PresetStore
