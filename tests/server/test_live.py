@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +18,7 @@ from websockets.sync.client import ClientConnection, connect
 
 from persona_steering.backends.base import Arrival, Message, Request, Sampling
 from persona_steering.interventions import Recipe
+from persona_steering.server.limits import LIMITS
 from persona_steering.server.live_answers import LiveAnswers
 from persona_steering.server.schemas.live import LiveReply
 from persona_steering.server.security import Door
@@ -127,6 +128,7 @@ def test_traces_and_probabilities_come_with_the_tokens(client: Client) -> None:
     assert [reading["i"] for reading in readings] == list(range(len(readings)))
     assert all(reading["axes"]["sage"][0] != reading["axes"]["sage"][1] for reading in readings)
     assert all(frame["logprob"] <= 0 for frame in tokens(frames))
+    assert [one["axis"] for one in frames[0]["lanes"][0]["traces"]] == ["sage"]
 
 
 def engine_steered(api: Api, first: Recipe, place: int, then: Recipe, sampling: Sampling) -> str:
@@ -191,14 +193,14 @@ def test_a_stopped_answer_keeps_what_there_was(client: Client) -> None:
 
 def test_a_broken_connection_is_taken_up_without_a_gap(api: Api) -> None:
     with connected(api) as first:
-        first.say("generate", messages=ASK, sampling={"seed": 5, "max_tokens": 300})
+        first.say("generate", messages=ASK, sampling={"seed": 5, "max_tokens": 120})
         heard = first.until("token") + first.until("token")
         first.socket.socket.close()  # as a network does, without a word
     with connected(api) as second:
         second.say("resume", generation=first.generation, after=heard[-1]["seq"])
         heard += second.until("done")
     assert [frame["seq"] for frame in heard] == list(range(1, len(heard) + 1))
-    assert text_of(heard) == heard[-1]["content"] == posted(api, None, max_tokens=300)
+    assert text_of(heard) == heard[-1]["content"] == posted(api, None, max_tokens=120)
     with connected(api) as third:  # also once it has ended
         third.say("resume", generation=first.generation, after=heard[-2]["seq"])
         assert third.hear() == heard[-1]
@@ -335,6 +337,40 @@ def test_a_foreign_page_and_one_without_the_key_get_no_connection(tmp_path: Path
         with connected(api, **bearer) as client:
             client.say("ping")
             assert client.hear()["type"] == "pong"
+
+
+def test_silence_ends_a_connection_but_not_while_an_answer_is_written(
+    api: Api, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    impatient = LIMITS.model_copy(update={"idle_seconds": 0.05})
+    with connected(api) as client:
+        monkeypatch.setattr("persona_steering.server.routes.live.LIMITS", impatient)
+        client.say("generate", messages=ASK, sampling={"max_tokens": 200})
+        assert client.until("done")[-1]["usage"]["completion_tokens"] == 200
+        with pytest.raises(ConnectionClosed) as closed:
+            client.hear()
+    assert closed.value.rcvd is not None
+    assert closed.value.rcvd.code == 1001
+
+
+def test_a_stopping_server_ends_open_connections(tmp_path: Path) -> None:
+    with ExitStack() as left:
+        with running(make_state(tmp_path), Door.at("127.0.0.1")) as api:
+            client = left.enter_context(connected(api))
+            client.say("ping")
+            client.hear()
+        with pytest.raises(ConnectionClosed):  # and the server has ended, which `running` checks
+            client.hear()
+
+
+def test_an_answer_whose_message_is_deleted_ends(client: Client, api: Api) -> None:
+    kept = api.state.conversations.create()
+    place = {"conversation_id": kept.id, "content": "hello"}
+    client.say("generate", conversation=place, sampling={"max_tokens": LONG})
+    client.until("token")
+    api.state.conversations.delete(kept.id)
+    broken = client.until("done", "error")[-1]
+    assert (broken["type"], broken["lane"], broken["error"]["code"]) == ("error", 0, "not_found")
 
 
 values = st.recursive(

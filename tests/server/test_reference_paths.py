@@ -236,6 +236,8 @@ def test_without_a_model_the_status_says_so_and_chat_says_what_to_do(tmp_path: P
 
 def test_the_socket_streams_what_a_chat_answers(api: Api, http: httpx2.Client) -> None:
     with chatting(api) as socket:
+        assert socket.response is not None
+        assert socket.response.headers["deprecation"].startswith("@")
         for weights in ({"sage": 0.6}, {}):
             body = {"message": "hello", "personas": weights, "traits": {}, "safety_enabled": True}
             socket.send(json.dumps(body))

@@ -145,7 +145,13 @@ def _started(
 ) -> LiveStarted:
     by_role = {node.role: node for node in asked}
     lanes = [
-        LiveLane(lane=number, label=lane.label, steering=steered.echo(), answer=kept[number] if kept else None)
+        LiveLane(
+            lane=number,
+            label=lane.label,
+            steering=steered.echo(),
+            traces=steered.traces,
+            answer=kept[number] if kept else None,
+        )
         for number, (lane, steered) in enumerate(zip(planned.asked.lanes, planned.steered, strict=True))
     ]
     return LiveStarted(

@@ -17,7 +17,7 @@ from persona_steering.server.schemas.conversations import (
     WrittenToken,
 )
 from persona_steering.server.schemas.openai import Usage
-from persona_steering.server.schemas.steering import AppliedSteering, SteeringField
+from persona_steering.server.schemas.steering import AppliedSteering, SteeringField, TracedAxis
 from persona_steering.server.stores.conversation_models import MessageNode, Segment, Timings
 from persona_steering.vectors.values import Closed
 
@@ -151,6 +151,7 @@ class LiveLane(Closed):
     lane: int
     label: str
     steering: AppliedSteering | None = Field(description="null: the model is not steered")
+    traces: list[TracedAxis] = Field(default=[], description="where the readings of its tokens are taken")
     answer: MessageNode | None = Field(description="as it is kept; null: nothing is")
 
 
