@@ -14,7 +14,9 @@ import pytest
 from tests.cli.conftest import Cli
 from tests.cli.test_main import SOURCE
 
+from persona_steering.config import get_config
 from persona_steering.errors import UsageError
+from persona_steering.server.database import Database, database_file
 from persona_steering.server.keys import chosen_key
 from persona_steering.server.listening import listen
 from persona_steering.vectors import ModelIdentity, VectorStore
@@ -78,6 +80,16 @@ def test_a_port_that_is_taken_is_an_error_before_a_model_is_loaded(cli: Cli) -> 
         result = cli("serve", "--model", "nowhere", "--port", str(taken.getsockname()[1]))
     assert result.code == 75
     assert "is taken" in result.err and "--port" in result.err
+
+
+def test_a_second_server_of_a_workspace_is_refused_before_it_loads_a_model(cli: Cli) -> None:
+    first = Database(database_file(get_config().workspace))
+    try:
+        result = cli("serve", "--model", "nowhere", "--port", "0")
+    finally:
+        first.close()
+    assert result.code == 75
+    assert "another server has the workspace" in result.err and "use another workspace" in result.err
 
 
 @pytest.mark.parametrize(
