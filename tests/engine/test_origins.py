@@ -11,6 +11,7 @@ from tests.backends.tiny import make_vector, tiny_backend
 from persona_steering.backends.transformers.backend import TransformersBackend
 from persona_steering.config import Config, get_config
 from persona_steering.engine.create import run_place
+from persona_steering.engine.library import Library
 from persona_steering.engine.origins import answers_made_from, find_origin, held_out_questions
 from persona_steering.errors import UsageError
 from persona_steering.evaluation.card import Missing
@@ -19,7 +20,7 @@ from persona_steering.extraction.contrast import Extraction, ExtractionSettings,
 from persona_steering.extraction.run import Run
 from persona_steering.personas import Persona, load_archetype, load_library_trait, trait_from_word
 from persona_steering.personas.datasets import Datasets
-from persona_steering.vectors import SteeringVector, replace_metadata
+from persona_steering.vectors import SteeringVector, VectorStore, replace_metadata
 
 SAGE = Persona(name="sage", system_prompts=("You are a sage of old.", "You are a slow teacher."))
 
@@ -127,3 +128,30 @@ def test_held_out_questions_are_those_that_no_vector_is_extracted_from() -> None
         held_out_questions(SAGE, 41, sets)
     with pytest.raises(UsageError, match="1 held-out"):
         held_out_questions(evil, 1, sets)
+
+
+def test_a_copy_is_traced_to_the_run_of_its_original(
+    tiny: TransformersBackend, config: Config, made: Extraction
+) -> None:
+    VectorStore(config.vectors_dir).save(made.vector)
+    library = Library(config, tiny.identity)
+    library.fork(library.find("sage", ("persona",)), "elder")
+    copy = library.read(library.find("elder", ("persona",)))
+    origin = find_origin(copy, config, tiny.identity)
+    assert (origin.subject, origin.said) == (SAGE, "its run")
+    assert isinstance(answers_made_from(tiny, origin, copy, config), Sides)
+
+
+def test_a_copy_of_a_librarys_trait_is_still_that_trait(tiny: TransformersBackend, config: Config) -> None:
+    silly = load_library_trait("silly")
+    changes = {"kind": "trait", "source": silly.source, "system_prompts": tuple(pair.pos for pair in silly.pairs)}
+    VectorStore(config.vectors_dir).save(vector_of(tiny, name="silly", **changes))
+    library = Library(config, tiny.identity)
+    copy = library.read(library.fork(library.find("silly", ("trait",)), "goofy"))
+    assert find_origin(copy, config, tiny.identity).subject == silly
+
+
+@pytest.mark.parametrize("name", ["../../outside", "*", "", 3, None])
+def test_an_original_that_a_file_claims_is_never_a_path(name: object, tiny: TransformersBackend) -> None:
+    vector = vector_of(tiny, name="sage", settings={"forked_from": name})
+    assert vector.metadata.made_as == "sage"

@@ -334,12 +334,13 @@ class CardMeasurement(Measurement[MeasuredCard]):
         return self.finish(found, kept.metadata, report, run)
 
     def _others(self) -> Mapping[str, Sequence[str]]:
-        """The system prompts of the model's other personas and traits."""
+        """The system prompts of the model's other personas and traits; a copy of this one is no other."""
+        own = self.vector.metadata
         entries = [entry.metadata for entry in self.manager.entries() if entry.metadata]
         return {
             one.name: one.system_prompts
             for one in entries
-            if one.kind in ("persona", "trait") and one.name != self.vector.name and one.system_prompts
+            if one.kind in ("persona", "trait") and one.made_as != own.made_as and one.system_prompts
         }
 
 
