@@ -59,7 +59,7 @@ def make_workspace(root: Path) -> tuple[Config, TransformersBackend, PersonaMana
     folder = save_tiny("llama", root / MODEL, tokenizer=make_tokenizer(byte_level=True), max_position_embeddings=2048)
     config = get_config(
         overrides={
-            "model.name": str(folder),
+            "model.name": f"hf:{folder}",
             "paths.vectors": root / "vectors",
             "paths.runs": root / "runs",
             "generation.max_new_tokens": 8,

@@ -172,11 +172,12 @@ class Scheduler:
 
         Raises: BusyError when too many wait, CancelledError once closed, and what `Backend.check` raises.
         """
+        with self._changed:
+            self._check_open()
         self._backend.check(request)
         deadline = None if timeout is None else time.monotonic() + timeout
         with self._changed:
-            if self._closing:
-                raise self._because()
+            self._check_open()
             # those that are about to get a place do not count as waiting
             if len(self._writing) + len(self._waiting) >= self._rows + self._most:
                 raise BusyError(f"{self._most} requests are waiting already.", hint="Try again in a moment.")
@@ -215,6 +216,10 @@ class Scheduler:
             self._orders.append(order)
             self._changed.notify_all()
         return place.result()
+
+    def _check_open(self) -> None:
+        if self._closing:
+            raise self._because()
 
     @contextmanager
     def turn(self) -> Iterator[None]:
