@@ -1,158 +1,141 @@
-/** The socket on which answers are written and steered: one for the page, opened when it is first needed.
+/** The socket on which answers are written and steered.
 
-A generation that the connection breaks off is taken up again where it was; the server keeps it for a minute. */
+A connection has one generation at a time. One that breaks off is taken up again where it was: the server keeps it for
+a while. */
 
 import { ApiError, unreachable } from "./errors";
-import type {
-  ClientFrame,
-  DoneFrame,
-  GenerateFrame,
-  ServerFrame,
-  StartFrame,
-  SteerAckFrame,
-  SteeringRequest,
-  TokenFrame,
-} from "./types";
+import type { Live as Frames, SteeringRequest } from "./types";
+
+type Generate = Omit<Frames["Generate"], "v" | "id" | "type">;
 
 export interface Hearing {
-  queued?: (position: number) => void;
-  start?: (frame: StartFrame) => void;
-  token?: (frame: TokenFrame) => void;
-  steered?: (frame: SteerAckFrame) => void;
-  done?: (frame: DoneFrame) => void;
-  /** It cannot go on; nothing more is heard. */
-  error: (error: ApiError, lane: string | null) => void;
+  queued?: (frame: Frames["Queued"]) => void;
+  start?: (frame: Frames["LiveStarted"]) => void;
+  token?: (frame: Frames["LiveToken"]) => void;
+  steered?: (frame: Frames["SteerAck"]) => void;
+  done?: (frame: Frames["LiveDone"]) => void;
+  /** The answer of one lane broke off; others go on. */
+  failed?: (lane: number, error: ApiError, frame: Frames["LiveError"]) => void;
+  /** Nothing more is heard: all lanes have ended, or (with `error`) it cannot go on. */
+  end: (error: ApiError | null) => void;
 }
 
 interface Generation {
-  id: string;
   hearing: Hearing;
   name: string | null; // the server's, once it has begun
   seen: number;
-  open: Set<string>; // lanes that still write
+  open: Set<number>; // lanes that still write
 }
 
-const TRIES = [0.3, 1, 2, 4, 8, 15]; // seconds; together less than the server keeps a generation
+const TRIES = [0.3, 1, 2, 4, 8]; // seconds before each attempt; together less than the server keeps a generation
+const PING = 60_000; // milliseconds; the server closes a connection that is silent for minutes
 
 export class Live {
   private socket: WebSocket | null = null;
-  private running = new Map<string, Generation>();
+  private generation: Generation | null = null;
   private tries = 0;
-  private next = 1;
 
-  /** Asks for an answer. Returns its handle. */
-  generate(frame: Omit<GenerateFrame, "v" | "type" | "id">, hearing: Hearing): LiveAnswer {
-    const id = `g${this.next++}`;
-    const open = new Set(frame.lanes.map((lane) => lane.lane));
-    this.running.set(id, { id, hearing, name: null, seen: 0, open });
-    void this.send({ ...frame, v: 1, type: "generate", id }, id);
-    return new LiveAnswer(id, (given) => void this.send({ ...given, v: 1 } as ClientFrame, id));
+  constructor(private address: () => string = liveAddress) {}
+
+  get busy(): boolean {
+    return this.generation !== null;
   }
 
-  private async send(frame: ClientFrame, id: string): Promise<void> {
-    try {
-      const socket = await this.connected();
-      socket.send(JSON.stringify(frame));
-    } catch {
-      if (frame.type === "generate") this.fail(id, unreachable());
-    }
+  /** Asks for answers. One generation at a time: the one before is to have ended. */
+  generate(asked: Generate, hearing: Hearing): void {
+    const open = new Set((asked.lanes ?? [{}]).map((_, lane) => lane));
+    this.generation = { hearing, name: null, seen: 0, open };
+    void this.send({ v: 1, type: "generate", ...asked });
   }
 
-  private connected(): Promise<WebSocket> {
+  /** Another recipe from the next token on; null: the base model. Without a lane, for all. */
+  steer(steering: SteeringRequest | null, lane?: number): void {
+    if (this.generation) void this.send({ v: 1, type: "steer", lane, steering });
+  }
+
+  stop(lane?: number): void {
+    if (this.generation) void this.send({ v: 1, type: "stop", lane });
+  }
+
+  private async send(frame: Frames["LiveRequest"]): Promise<void> {
     const socket = this.socket ?? this.open();
-    if (socket.readyState === WebSocket.OPEN) return Promise.resolve(socket);
-    return new Promise((resolve, reject) => {
-      socket.addEventListener("open", () => resolve(socket), { once: true });
-      socket.addEventListener("close", () => reject(unreachable()), { once: true });
-    });
+    if (socket.readyState === WebSocket.CONNECTING) {
+      await new Promise((resolve) => socket.addEventListener("open", resolve, { once: true }));
+    }
+    if (socket.readyState === WebSocket.OPEN) socket.send(JSON.stringify(frame));
   }
 
   private open(): WebSocket {
-    const socket = new WebSocket(new URL("./api/v1/live", location.href).href.replace(/^http/, "ws"));
-    socket.addEventListener("message", (event) => this.hear(JSON.parse(String(event.data)) as ServerFrame));
+    const socket = new WebSocket(this.address());
+    const ping = setInterval(
+      () => socket.readyState === WebSocket.OPEN && socket.send('{"v":1,"type":"ping"}'),
+      PING,
+    );
+    socket.addEventListener("message", (event) =>
+      this.hear(JSON.parse(String(event.data)) as Frames["LiveReply"]),
+    );
     socket.addEventListener("open", () => (this.tries = 0));
-    socket.addEventListener("close", () => this.broken(socket));
-    this.socket = socket;
-    return socket;
+    socket.addEventListener("close", () => {
+      clearInterval(ping);
+      this.broken(socket);
+    });
+    return (this.socket = socket);
   }
 
   private broken(socket: WebSocket): void {
     if (this.socket !== socket) return;
     this.socket = null;
-    for (const { id, name } of [...this.running.values()]) if (name === null) this.fail(id, unreachable());
-    if (!this.running.size) return;
-    if (this.tries >= TRIES.length) {
-      for (const id of [...this.running.keys()]) this.fail(id, unreachable());
-      return;
-    }
-    setTimeout(() => void this.resume(), 1000 * TRIES[this.tries++]!);
-  }
-
-  private async resume(): Promise<void> {
-    for (const { id, name, seen } of this.running.values()) {
-      await this.send({ v: 1, type: "resume", generation_id: name!, after: seen }, id);
-    }
-  }
-
-  private hear(frame: ServerFrame): void {
-    const generation = this.generationOf(frame);
+    const { generation } = this;
     if (!generation) return;
-    if ("seq" in frame && frame.seq) generation.seen = frame.seq;
+    const wait = TRIES[this.tries++];
+    if (generation.name === null || wait === undefined) return this.end(unreachable());
+    setTimeout(() => this.resume(generation), 1000 * wait);
+  }
+
+  private resume(generation: Generation): void {
+    if (this.generation !== generation) return;
+    void this.send({ v: 1, type: "resume", generation: generation.name!, after: generation.seen });
+  }
+
+  private hear(frame: Frames["LiveReply"]): void {
+    const { generation } = this;
+    if (!generation || frame.type === "hello" || frame.type === "pong") return;
+    if (frame.seq) generation.seen = frame.seq;
     const { hearing } = generation;
-    switch (frame.type) {
-      case "queued":
-        return hearing.queued?.(frame.position);
-      case "start":
-        generation.name = frame.generation_id;
-        return hearing.start?.(frame);
-      case "token":
-        return hearing.token?.(frame);
-      case "steer_ack":
-        return hearing.steered?.(frame);
-      case "done":
-        this.close(generation, frame.lane);
-        return hearing.done?.(frame);
-      case "error": {
-        const { message, code, hint, param, request_id } = frame.error;
-        const error = new ApiError(400, code, message, hint ?? "", param ?? null, request_id ?? null);
-        return this.fail(generation.id, error);
-      }
-    }
+    if (frame.type === "start") {
+      generation.name = frame.generation;
+      hearing.start?.(frame);
+    } else if (frame.type === "queued") hearing.queued?.(frame);
+    else if (frame.type === "token") hearing.token?.(frame);
+    else if (frame.type === "steer_ack") hearing.steered?.(frame);
+    else if (frame.type === "done") {
+      hearing.done?.(frame);
+      this.close(generation, frame.lane);
+    } else this.hearError(generation, frame);
   }
 
-  private generationOf(frame: ServerFrame): Generation | undefined {
-    if ("id" in frame && frame.id && this.running.has(frame.id)) return this.running.get(frame.id);
-    if (!("generation_id" in frame)) return undefined;
-    return [...this.running.values()].find((one) => one.name === frame.generation_id);
+  private hearError(generation: Generation, frame: Frames["LiveError"]): void {
+    const { message, code, hint, param, request_id } = frame.error;
+    const error = new ApiError(400, code, message, hint ?? "", param ?? null, request_id ?? null);
+    const lane = frame.lane ?? null;
+    if (lane !== null) {
+      generation.hearing.failed?.(lane, error, frame);
+      this.close(generation, lane, error);
+    } else if (generation.name === null || frame.seq || code === "generation_not_found") this.end(error);
   }
 
-  private close(generation: Generation, lane: string): void {
+  private close(generation: Generation, lane: number, error: ApiError | null = null): void {
     generation.open.delete(lane);
-    if (!generation.open.size) this.running.delete(generation.id);
+    if (!generation.open.size) this.end(error);
   }
 
-  private fail(id: string, error: ApiError): void {
-    const generation = this.running.get(id);
-    this.running.delete(id);
-    generation?.hearing.error(error, null);
-  }
-}
-
-/** An answer on its way. What is asked of one that has ended is ignored by the server. */
-export class LiveAnswer {
-  constructor(
-    readonly id: string,
-    private send: (frame: Record<string, unknown>) => void,
-  ) {}
-
-  /** Another recipe from the next token on; null: the base model. */
-  steer(steering: SteeringRequest | null, lane?: string): void {
-    this.send({ type: "steer", id: this.id, steering, ...(lane && { lane }) });
-  }
-
-  stop(lane?: string): void {
-    this.send({ type: "stop", id: this.id, ...(lane && { lane }) });
+  private end(error: ApiError | null): void {
+    const hearing = this.generation?.hearing;
+    this.generation = null;
+    hearing?.end(error);
   }
 }
 
-export const live = new Live();
+function liveAddress(): string {
+  return new URL("./api/v1/live", location.href).href.replace(/^http/, "ws").replace(/#.*/, "");
+}

@@ -4,6 +4,80 @@
  */
 
 export interface paths {
+    "/api/v1/steering/validate": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        get?: never;
+        put?: never;
+        /**
+         * Validate Steering
+         * @description The recipe that the steering comes to, its warnings, how alike its vectors are, and what was measured.
+         *
+         *     What an answer would refuse is refused here too.
+         */
+        post: operations["validateSteering"];
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/api/v1/presets": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        /**
+         * List Presets
+         * @description The presets, by name.
+         */
+        get: operations["listPresets"];
+        put?: never;
+        /**
+         * Create Preset
+         * @description Keeps steering under a name. Whether its vectors exist is seen when it is used, for each model anew.
+         */
+        post: operations["createPreset"];
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/api/v1/presets/{name}": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        /**
+         * Get Preset
+         * @description One preset, with the ETag of its version.
+         */
+        get: operations["getPreset"];
+        put?: never;
+        post?: never;
+        /**
+         * Delete Preset
+         * @description Forgets one.
+         */
+        delete: operations["deletePreset"];
+        options?: never;
+        head?: never;
+        /**
+         * Update Preset
+         * @description Sets what is given.
+         */
+        patch: operations["updatePreset"];
+        trace?: never;
+    };
     "/api/v1/jobs": {
         parameters: {
             query?: never;
@@ -627,6 +701,46 @@ export interface paths {
         patch?: never;
         trace?: never;
     };
+    "/api/v1/project": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        get?: never;
+        put?: never;
+        /**
+         * Project Text
+         * @description Where every token of a text lies along some directions, before and after steering. Nothing is written.
+         */
+        post: operations["projectText"];
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/api/v1/project/alternatives": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        get?: never;
+        put?: never;
+        /**
+         * List Alternatives
+         * @description The likeliest tokens after the beginning of an answer.
+         */
+        post: operations["listAlternatives"];
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
     "/healthz": {
         parameters: {
             query?: never;
@@ -904,7 +1018,7 @@ export interface paths {
             cookie?: never;
         };
         /**
-         * List Vectors
+         * List personas
          * @description Those of the loaded model, by name; without a model, all.
          */
         get: operations["listPersonas"];
@@ -928,21 +1042,21 @@ export interface paths {
             cookie?: never;
         };
         /**
-         * Get Vector
+         * Get one of the personas
          * @description One, with what it was made from and what was measured on it.
          */
         get: operations["getPersona"];
         put?: never;
         post?: never;
         /**
-         * Delete
+         * Delete it
          * @description Deletes it. The assistant axis goes with a persona, since it was made with it.
          */
         delete: operations["deletePersona"];
         options?: never;
         head?: never;
         /**
-         * Update
+         * Change its description or tags
          * @description Changes its description or tags; its directions are never changed.
          */
         patch: operations["updatePersona"];
@@ -956,7 +1070,7 @@ export interface paths {
             cookie?: never;
         };
         /**
-         * Get Data
+         * Get its directions
          * @description Its norms at every layer.
          */
         get: operations["getPersonaVectors"];
@@ -976,7 +1090,7 @@ export interface paths {
             cookie?: never;
         };
         /**
-         * Export Vector
+         * Download it
          * @description It as a file, for this package or for other tools.
          */
         get: operations["exportPersona"];
@@ -996,7 +1110,7 @@ export interface paths {
             cookie?: never;
         };
         /**
-         * Get Examples
+         * Get answers before and after
          * @description Questions answered plainly and steered, as its creation or its newest sweep measured them.
          */
         get: operations["getPersonaExamples"];
@@ -1018,7 +1132,7 @@ export interface paths {
         get?: never;
         put?: never;
         /**
-         * Fork
+         * Copy it
          * @description A copy under another name, with all that was measured on it.
          */
         post: operations["forkPersona"];
@@ -1056,7 +1170,7 @@ export interface paths {
             cookie?: never;
         };
         /**
-         * List Vectors
+         * List traits
          * @description Those of the loaded model, by name; without a model, all.
          */
         get: operations["listTraits"];
@@ -1080,21 +1194,21 @@ export interface paths {
             cookie?: never;
         };
         /**
-         * Get Vector
+         * Get one of the traits
          * @description One, with what it was made from and what was measured on it.
          */
         get: operations["getTrait"];
         put?: never;
         post?: never;
         /**
-         * Delete
+         * Delete it
          * @description Deletes it. The assistant axis goes with a persona, since it was made with it.
          */
         delete: operations["deleteTrait"];
         options?: never;
         head?: never;
         /**
-         * Update
+         * Change its description or tags
          * @description Changes its description or tags; its directions are never changed.
          */
         patch: operations["updateTrait"];
@@ -1108,7 +1222,7 @@ export interface paths {
             cookie?: never;
         };
         /**
-         * Get Data
+         * Get its directions
          * @description Its norms at every layer.
          */
         get: operations["getTraitVectors"];
@@ -1128,7 +1242,7 @@ export interface paths {
             cookie?: never;
         };
         /**
-         * Export Vector
+         * Download it
          * @description It as a file, for this package or for other tools.
          */
         get: operations["exportTrait"];
@@ -1148,7 +1262,7 @@ export interface paths {
             cookie?: never;
         };
         /**
-         * Get Examples
+         * Get answers before and after
          * @description Questions answered plainly and steered, as its creation or its newest sweep measured them.
          */
         get: operations["getTraitExamples"];
@@ -1170,7 +1284,7 @@ export interface paths {
         get?: never;
         put?: never;
         /**
-         * Fork
+         * Copy it
          * @description A copy under another name, with all that was measured on it.
          */
         post: operations["forkTrait"];
@@ -1208,7 +1322,7 @@ export interface paths {
             cookie?: never;
         };
         /**
-         * List Vectors
+         * List axes
          * @description Those of the loaded model, by name; without a model, all.
          */
         get: operations["listAxes"];
@@ -1232,7 +1346,7 @@ export interface paths {
             cookie?: never;
         };
         /**
-         * Get Vector
+         * Get one of the axes
          * @description One, with what it was made from and what was measured on it.
          */
         get: operations["getAxis"];
@@ -1252,7 +1366,7 @@ export interface paths {
             cookie?: never;
         };
         /**
-         * Get Data
+         * Get its directions
          * @description Its norms at every layer.
          */
         get: operations["getAxisVectors"];
@@ -1272,7 +1386,7 @@ export interface paths {
             cookie?: never;
         };
         /**
-         * Export Vector
+         * Download it
          * @description It as a file, for this package or for other tools.
          */
         get: operations["exportAxis"];
@@ -1775,6 +1889,53 @@ export interface components {
             logprobs?: boolean;
         };
         /**
+         * Alternative
+         * @description A token that may come next.
+         */
+        Alternative: {
+            /**
+             * Text
+             * @description a special token is written out
+             */
+            text: string;
+            /**
+             * Logprob
+             * @description natural log
+             */
+            logprob: number;
+        };
+        /**
+         * Alternatives
+         * @description The likeliest next tokens, best first, before temperature and top-p.
+         */
+        Alternatives: {
+            /** Alternatives */
+            alternatives: components["schemas"]["Alternative"][];
+            /** @description null: the model was not steered */
+            steering: components["schemas"]["AppliedSteering"] | null;
+        };
+        /**
+         * AlternativesRequest
+         * @description A conversation, and the beginning of its answer.
+         */
+        AlternativesRequest: {
+            /** Messages */
+            messages: components["schemas"]["PastMessage"][];
+            /**
+             * Answer Prefix
+             * @description what the answer begins with
+             * @default
+             */
+            answer_prefix?: string;
+            /** Steering */
+            steering?: (string | components["schemas"]["SteeringRequest"]) | null;
+            /**
+             * Top
+             * @default 10
+             */
+            top?: number;
+        };
+        /**
          * AnswerMessage
          * @description The answer.
          */
@@ -1976,6 +2137,10 @@ export interface components {
         /**
          * AxesParams
          * @description The directions of the model itself.
+         * @example {
+         *       "effort": "quick",
+         *       "which": "safety"
+         *     }
          */
         AxesParams: {
             /**
@@ -2027,12 +2192,12 @@ export interface components {
              * Floor
              * @description a projection on the unit axis, or a percentile of its reference answers: "p25"
              */
-            floor?: number | string | null;
+            floor?: (string | number) | null;
             /**
              * Ceiling
              * @description in place of a floor, written alike
              */
-            ceiling?: number | string | null;
+            ceiling?: (string | number) | null;
             /**
              * Layers
              * @description 0-based; null: those configured for capping
@@ -2060,11 +2225,13 @@ export interface components {
             name: string;
             /**
              * Questions
+             * @description that it was not calibrated on
              * @default 20
              */
             questions?: number;
             /**
              * Max New Tokens
+             * @description of an answer
              * @default 32
              */
             max_new_tokens?: number;
@@ -2073,26 +2240,41 @@ export interface components {
              * @default 0
              */
             seed?: number;
-            /** Layers */
+            /**
+             * Layers
+             * @description null: the calibrated ones
+             */
             layers?: number[] | null;
-            /** Dose */
+            /**
+             * Dose
+             * @description relative, shared over `layers`; null: the calibrated one
+             */
             dose?: number | null;
-            /** Coefficient */
+            /**
+             * Coefficient
+             * @description of the raw direction at each layer, in its place
+             */
             coefficient?: number | null;
-            /** Safe */
+            /**
+             * Safe
+             * @description with the safe vector and the floor; null: as configured
+             */
             safe?: boolean | null;
             /**
              * Held Out
+             * @description questions that the vector was not made from
              * @default 20
              */
             held_out?: number;
             /**
              * Controls
+             * @description random directions of the same norm
              * @default 20
              */
             controls?: number;
             /**
              * Shuffles
+             * @description vectors from shuffled labels
              * @default 20
              */
             shuffles?: number;
@@ -3302,6 +3484,7 @@ export interface components {
             questions?: number;
             /**
              * Max New Tokens
+             * @description of an answer
              * @default 32
              */
             max_new_tokens?: number;
@@ -3312,16 +3495,17 @@ export interface components {
             seed?: number;
             /**
              * Layers
-             * @description None: all of them
+             * @description null: all of them
              */
             layers?: number[] | null;
             /**
              * Dose
-             * @description None: the calibrated one
+             * @description null: the calibrated one
              */
             dose?: number | null;
             /**
              * Held Out
+             * @description questions that the vector was not made from
              * @default 20
              */
             held_out?: number;
@@ -4000,6 +4184,21 @@ export interface components {
              */
             z: number | null;
         };
+        /**
+         * Overlap
+         * @description How alike two vectors are: their strengths add up as far as they point the same way.
+         */
+        Overlap: {
+            /** A */
+            a: string;
+            /** B */
+            b: string;
+            /**
+             * Cosine
+             * @description mean over the layers that both steer; of all that both cover, if there are none
+             */
+            cosine: number;
+        };
         /** Page[Archetype] */
         Page_Archetype_: {
             /**
@@ -4070,6 +4269,26 @@ export interface components {
             object?: "list";
             /** Data */
             data: components["schemas"]["Job"][];
+            /** First Id */
+            first_id?: string | null;
+            /** Last Id */
+            last_id?: string | null;
+            /**
+             * Has More
+             * @default false
+             */
+            has_more?: boolean;
+        };
+        /** Page[Preset] */
+        Page_Preset_: {
+            /**
+             * Object
+             * @default list
+             * @constant
+             */
+            object?: "list";
+            /** Data */
+            data: components["schemas"]["Preset"][];
             /** First Id */
             first_id?: string | null;
             /** Last Id */
@@ -4172,6 +4391,15 @@ export interface components {
         /**
          * PersonaParams
          * @description A persona: one of an archetype, its system prompts, or a description from which a model writes them.
+         * @example {
+         *       "archetype": "pirate",
+         *       "effort": "quick",
+         *       "name": "pirate"
+         *     }
+         * @example {
+         *       "description": "a grumpy old wizard who speaks in riddles",
+         *       "name": "wizard"
+         *     }
          */
         PersonaParams: {
             /**
@@ -4273,6 +4501,57 @@ export interface components {
             axis_cosine: number | null;
         };
         /**
+         * Preset
+         * @description A name for steering. `version` counts the changes.
+         */
+        Preset: {
+            /** Name */
+            name: string;
+            /**
+             * Description
+             * @default
+             */
+            description?: string;
+            steering: components["schemas"]["SteeringRequest"];
+            /**
+             * Created At
+             * @description seconds since 1970
+             */
+            created_at: number;
+            /** Updated At */
+            updated_at: number;
+            /** Version */
+            version: number;
+        };
+        /**
+         * PresetChanges
+         * @description What is to be changed; the rest stays.
+         */
+        PresetChanges: {
+            /** Steering */
+            steering?: (string | components["schemas"]["SteeringRequest"]) | null;
+            /** Description */
+            description?: string | null;
+        };
+        /**
+         * PresetRequest
+         * @description A new preset.
+         */
+        PresetRequest: {
+            /** Name */
+            name: string;
+            /**
+             * Steering
+             * @description or the short form "sage:0.6,formal:-0.3"
+             */
+            steering: string | components["schemas"]["SteeringRequest"];
+            /**
+             * Description
+             * @default
+             */
+            description?: string;
+        };
+        /**
          * ProgressEvent
          * @description It went on.
          */
@@ -4295,6 +4574,103 @@ export interface components {
              */
             type: "progress";
             data: components["schemas"]["JobProgress"];
+        };
+        /**
+         * ProjectRequest
+         * @description A text, or a conversation, that is to be read token by token. Nothing is written.
+         */
+        ProjectRequest: {
+            /**
+             * Text
+             * @description read as it stands, without a chat template
+             */
+            text?: string | null;
+            /**
+             * Messages
+             * @description in the place of `text`; an answer may be the last
+             */
+            messages?: components["schemas"]["PastMessage"][] | null;
+            /**
+             * Axes
+             * @description axes, personas or traits
+             */
+            axes: string[];
+            /**
+             * Layers
+             * @description 0-based; null: where each axis is read by itself
+             */
+            layers?: number[] | null;
+            /**
+             * Tokens
+             * @description only tokens at these places; null: all
+             */
+            tokens?: number[] | null;
+            /**
+             * Steering
+             * @description acts on the answer in `messages`
+             */
+            steering?: (string | components["schemas"]["SteeringRequest"]) | null;
+        };
+        /**
+         * ProjectedAxis
+         * @description An axis at a layer at which it was read.
+         */
+        ProjectedAxis: {
+            /** Name */
+            name: string;
+            /** Layer */
+            layer: number;
+            /**
+             * Percentiles
+             * @description of its reference answers, each by its mean; null: none are stored for the layer
+             */
+            percentiles: {
+                [key: string]: number;
+            } | null;
+        };
+        /**
+         * ProjectedText
+         * @description What was read.
+         */
+        ProjectedText: {
+            /** Tokens */
+            tokens: components["schemas"]["ProjectedToken"][];
+            /** Axes */
+            axes: components["schemas"]["ProjectedAxis"][];
+            /** @description null: the model was not steered */
+            steering: components["schemas"]["AppliedSteering"] | null;
+        };
+        /**
+         * ProjectedToken
+         * @description One token. The texts of all tokens join to what the model read.
+         */
+        ProjectedToken: {
+            /** I */
+            i: number;
+            /** Text */
+            text: string;
+            /**
+             * Message
+             * @description which of `messages` it is of; null: the template's, or not known
+             */
+            message: number | null;
+            /**
+             * Role
+             * @description of that message
+             */
+            role: ("system" | "user" | "assistant") | null;
+            /**
+             * Readings
+             * @description axis -> layer -> the layer's output on the unit direction: [before, after] its interventions
+             */
+            readings: {
+                [key: string]: {
+                    [key: string]: [
+                        number,
+                        number
+                    ];
+                };
+            };
         };
         /**
          * PublicJobEvent
@@ -4947,6 +5323,24 @@ export interface components {
             include_usage?: boolean;
         };
         /**
+         * StrengthRange
+         * @description Which strengths of a vector were measured to stay coherent.
+         */
+        StrengthRange: {
+            /** Name */
+            name: string;
+            /**
+             * Range
+             * @description weakest and strongest; null: not measured
+             */
+            range: [
+                number,
+                number
+            ] | null;
+            /** Measured */
+            measured: boolean;
+        };
+        /**
          * Subject
          * @description What a job makes or measures.
          */
@@ -5003,11 +5397,13 @@ export interface components {
             name: string;
             /**
              * Questions
+             * @description that it was not calibrated on
              * @default 20
              */
             questions?: number;
             /**
              * Max New Tokens
+             * @description of an answer
              * @default 32
              */
             max_new_tokens?: number;
@@ -5016,13 +5412,25 @@ export interface components {
              * @default 0
              */
             seed?: number;
-            /** Layers */
+            /**
+             * Layers
+             * @description null: the calibrated ones
+             */
             layers?: number[] | null;
-            /** Dose */
+            /**
+             * Dose
+             * @description relative, shared over `layers`; null: the calibrated one
+             */
             dose?: number | null;
-            /** Coefficient */
+            /**
+             * Coefficient
+             * @description of the raw direction at each layer, in its place
+             */
             coefficient?: number | null;
-            /** Safe */
+            /**
+             * Safe
+             * @description with the safe vector and the floor; null: as configured
+             */
             safe?: boolean | null;
             /**
              * Strengths
@@ -5301,6 +5709,11 @@ export interface components {
         /**
          * TraitParams
          * @description A trait: an adjective, and its opposite where there is a good word for it.
+         * @example {
+         *       "effort": "quick",
+         *       "opposite": "insecure",
+         *       "word": "confident"
+         *     }
          */
         TraitParams: {
             /**
@@ -5407,6 +5820,38 @@ export interface components {
             completion_tokens: number;
             /** Total Tokens */
             total_tokens: number;
+        };
+        /**
+         * ValidateRequest
+         * @description Steering to be looked at.
+         */
+        ValidateRequest: {
+            /** Steering */
+            steering: string | components["schemas"]["SteeringRequest"];
+        };
+        /**
+         * ValidatedSteering
+         * @description What the steering would do, without an answer.
+         */
+        ValidatedSteering: {
+            /** @description null: it does nothing */
+            steering: components["schemas"]["AppliedSteering"] | null;
+            /**
+             * Short
+             * @description names and strengths: "sage:0.6"; empty: the base model
+             */
+            short: string;
+            /** Warnings */
+            warnings: string[];
+            /**
+             * Traces
+             * @description what would be read of every token, and at which layer
+             */
+            traces: components["schemas"]["TracedAxis"][];
+            /** Overlaps */
+            overlaps: components["schemas"]["Overlap"][];
+            /** Strengths */
+            strengths: components["schemas"]["StrengthRange"][];
         };
         /**
          * VectorCalibration
@@ -6125,6 +6570,212 @@ export interface components {
             change: "made" | "changed" | "deleted";
         };
         /**
+         * LiveDone
+         * @description An answer has ended.
+         */
+        LiveDone: {
+            /**
+             * V
+             * @default 1
+             * @constant
+             */
+            v: 1;
+            /**
+             * Id
+             * @description the client's own number of its frame
+             * @default null
+             */
+            id: string | null;
+            /** Generation */
+            generation: string;
+            /** Seq */
+            seq: number;
+            /**
+             * @description discriminator enum property added by openapi-typescript
+             * @enum {string}
+             */
+            type: "done";
+            /** Lane */
+            lane: number;
+            /** Content */
+            content: string;
+            /**
+             * Finish Reason
+             * @enum {string}
+             */
+            finish_reason: "stop" | "length" | "cancelled" | "filtered";
+            usage: components["schemas"]["Usage"];
+            timings: components["schemas"]["Timings"];
+            /** @description the last one, with the number of caps engaged */
+            steering: components["schemas"]["AppliedSteering"] | null;
+            /**
+             * Segments
+             * @description what steered it from which token on: enough to make it again
+             */
+            segments: components["schemas"]["Segment"][];
+            /** @description as it is kept; null: nothing is */
+            answer: components["schemas"]["MessageNode"] | null;
+        };
+        /**
+         * LiveError
+         * @description What could not be done. Of a lane: why its answer broke off.
+         */
+        LiveError: {
+            /**
+             * V
+             * @default 1
+             * @constant
+             */
+            v: 1;
+            /**
+             * Id
+             * @description the client's own number of its frame
+             * @default null
+             */
+            id: string | null;
+            /**
+             * @description discriminator enum property added by openapi-typescript
+             * @enum {string}
+             */
+            type: "error";
+            /**
+             * Generation
+             * @default null
+             */
+            generation: string | null;
+            /**
+             * Seq
+             * @description where it is part of a generation
+             * @default null
+             */
+            seq: number | null;
+            /**
+             * Lane
+             * @default null
+             */
+            lane: number | null;
+            error: components["schemas"]["ErrorDetail"];
+            /**
+             * @description what is kept of it
+             * @default null
+             */
+            answer: components["schemas"]["MessageNode"] | null;
+        };
+        /**
+         * LiveLane
+         * @description What a lane is answered with.
+         */
+        LiveLane: {
+            /** Lane */
+            lane: number;
+            /** Label */
+            label: string;
+            /** @description null: the model is not steered */
+            steering: components["schemas"]["AppliedSteering"] | null;
+            /** @description as it is kept; null: nothing is */
+            answer: components["schemas"]["MessageNode"] | null;
+        };
+        /**
+         * LiveReply
+         * @description A frame of the server.
+         */
+        LiveReply: components["schemas"]["Welcome"] | components["schemas"]["Pong"] | components["schemas"]["LiveStarted"] | components["schemas"]["Queued"] | components["schemas"]["LiveToken"] | components["schemas"]["SteerAck"] | components["schemas"]["LiveDone"] | components["schemas"]["LiveError"];
+        /**
+         * LiveStarted
+         * @description The generation has begun.
+         */
+        LiveStarted: {
+            /**
+             * V
+             * @default 1
+             * @constant
+             */
+            v: 1;
+            /**
+             * Id
+             * @description the client's own number of its frame
+             * @default null
+             */
+            id: string | null;
+            /** Generation */
+            generation: string;
+            /** Seq */
+            seq: number;
+            /**
+             * @description discriminator enum property added by openapi-typescript
+             * @enum {string}
+             */
+            type: "start";
+            /** Lanes */
+            lanes: components["schemas"]["LiveLane"][];
+            /** Seed */
+            seed: number;
+            /** @default null */
+            system: components["schemas"]["MessageNode"] | null;
+            /** @default null */
+            user: components["schemas"]["MessageNode"] | null;
+        };
+        /**
+         * LiveToken
+         * @description What one step has added to one answer.
+         */
+        LiveToken: {
+            /**
+             * V
+             * @default 1
+             * @constant
+             */
+            v: 1;
+            /**
+             * Id
+             * @description the client's own number of its frame
+             * @default null
+             */
+            id: string | null;
+            /** Generation */
+            generation: string;
+            /** Seq */
+            seq: number;
+            /**
+             * Lane
+             * @description which of several answers; null: there is one
+             * @default null
+             */
+            lane: number | null;
+            /**
+             * I
+             * @description the place in the answer of the next token, or of this one where there is one
+             */
+            i: number;
+            /**
+             * Token
+             * @description the token's own text; null: this step wrote none
+             */
+            token: string | null;
+            /**
+             * Text
+             * @description what may be shown; it lags where a token ends within a character or a stop text
+             */
+            text: string;
+            /**
+             * Logprob
+             * @description natural log; null: not asked for
+             * @default null
+             */
+            logprob: number | null;
+            /**
+             * Readings
+             * @description those that became known, one step after their token
+             * @default []
+             */
+            readings: components["schemas"]["ReadToken"][];
+            /**
+             * @description discriminator enum property added by openapi-typescript
+             * @enum {string}
+             */
+            type: "token";
+        };
+        /**
          * Made
          * @description How an answer came about: enough to make it again.
          */
@@ -6179,6 +6830,61 @@ export interface components {
             error: string | null;
             /** @default null */
             timings: components["schemas"]["Timings"] | null;
+        };
+        /**
+         * Pong
+         * @description Answers `ping`.
+         */
+        Pong: {
+            /**
+             * V
+             * @default 1
+             * @constant
+             */
+            v: 1;
+            /**
+             * Id
+             * @description the client's own number of its frame
+             * @default null
+             */
+            id: string | null;
+            /**
+             * @description discriminator enum property added by openapi-typescript
+             * @enum {string}
+             */
+            type: "pong";
+        };
+        /**
+         * Queued
+         * @description There is no place in the batch yet.
+         */
+        Queued: {
+            /**
+             * V
+             * @default 1
+             * @constant
+             */
+            v: 1;
+            /**
+             * Id
+             * @description the client's own number of its frame
+             * @default null
+             */
+            id: string | null;
+            /** Generation */
+            generation: string;
+            /** Seq */
+            seq: number;
+            /**
+             * @description discriminator enum property added by openapi-typescript
+             * @enum {string}
+             */
+            type: "queued";
+            /**
+             * Waiting
+             * @description answers that wait for a place, these among them
+             */
+            waiting: number;
         };
         /**
          * ReadToken
@@ -6238,6 +6944,11 @@ export interface components {
             answer: components["schemas"]["MessageNode"];
             /** @description null: the model is not steered */
             steering: components["schemas"]["AppliedSteering"] | null;
+            /**
+             * Traces
+             * @description what is read of every token, and at which layer
+             */
+            traces: components["schemas"]["TracedAxis"][];
             /** Seed */
             seed: number;
         };
@@ -6252,6 +6963,11 @@ export interface components {
             label: string;
             /** @description null: the model is not steered */
             steering: components["schemas"]["AppliedSteering"] | null;
+            /**
+             * Traces
+             * @description what is read of every token, and at which layer
+             */
+            traces: components["schemas"]["TracedAxis"][];
         };
         /**
          * StartedLanes
@@ -6262,6 +6978,42 @@ export interface components {
             lanes: components["schemas"]["StartedLane"][];
             /** Seed */
             seed: number;
+        };
+        /**
+         * SteerAck
+         * @description A `steer` took effect.
+         */
+        SteerAck: {
+            /**
+             * V
+             * @default 1
+             * @constant
+             */
+            v: 1;
+            /**
+             * Id
+             * @description the client's own number of its frame
+             * @default null
+             */
+            id: string | null;
+            /** Generation */
+            generation: string;
+            /** Seq */
+            seq: number;
+            /**
+             * @description discriminator enum property added by openapi-typescript
+             * @enum {string}
+             */
+            type: "steer_ack";
+            /** Lane */
+            lane: number;
+            /**
+             * From Token
+             * @description the first token that it has a say in
+             */
+            from_token: number;
+            /** @description null: the model is left as it is */
+            steering: components["schemas"]["AppliedSteering"] | null;
         };
         /**
          * TextChunk
@@ -6325,6 +7077,51 @@ export interface components {
             total_s: number;
         };
         /**
+         * Welcome
+         * @description Answers `hello`.
+         */
+        Welcome: {
+            /**
+             * V
+             * @default 1
+             * @constant
+             */
+            v: 1;
+            /**
+             * Id
+             * @description the client's own number of its frame
+             * @default null
+             */
+            id: string | null;
+            /**
+             * @description discriminator enum property added by openapi-typescript
+             * @enum {string}
+             */
+            type: "hello";
+            /**
+             * Model
+             * @description null: none is loaded
+             */
+            model: string | null;
+            /**
+             * Max Lanes
+             * @default 4
+             */
+            max_lanes: number;
+            /**
+             * Resume Seconds
+             * @description see resume
+             * @default 60
+             */
+            resume_seconds: number;
+            /**
+             * Idle Seconds
+             * @description of silence, after which it is closed
+             * @default 300
+             */
+            idle_seconds: number;
+        };
+        /**
          * WrittenToken
          * @description Event `token`: what one step has added.
          */
@@ -6363,6 +7160,245 @@ export interface components {
              */
             readings: components["schemas"]["ReadToken"][];
         };
+        /**
+         * Generate
+         * @description Has one to four answers written, with one seed. A connection has one generation at a time.
+         */
+        Generate: {
+            /**
+             * V
+             * @default 1
+             * @constant
+             */
+            v?: 1;
+            /**
+             * Id
+             * @description the client's own number of its frame
+             * @default null
+             */
+            id?: string | null;
+            /**
+             * @description discriminator enum property added by openapi-typescript
+             * @enum {string}
+             */
+            type: "generate";
+            /**
+             * Messages
+             * @description what is answered, when nothing of it is kept
+             * @default null
+             */
+            messages?: components["schemas"]["PastMessage"][] | null;
+            /**
+             * @description in its place, a conversation that keeps it
+             * @default null
+             */
+            conversation?: components["schemas"]["LiveTurn"] | null;
+            /**
+             * Lanes
+             * @description one answer for each
+             * @default [
+             *       {
+             *         "label": "",
+             *         "steering": null,
+             *         "system": null
+             *       }
+             *     ]
+             */
+            lanes?: components["schemas"]["Lane"][];
+            /**
+             * @default {
+             *       "temperature": null,
+             *       "top_p": null,
+             *       "max_tokens": null,
+             *       "seed": null,
+             *       "stop": null
+             *     }
+             */
+            sampling?: components["schemas"]["SamplingRequest"];
+            /**
+             * Logprobs
+             * @description tells how likely each token was
+             * @default false
+             */
+            logprobs?: boolean;
+        };
+        /**
+         * Hello
+         * @description Asks who is there. Needs not be said.
+         */
+        Hello: {
+            /**
+             * V
+             * @default 1
+             * @constant
+             */
+            v?: 1;
+            /**
+             * Id
+             * @description the client's own number of its frame
+             * @default null
+             */
+            id?: string | null;
+            /**
+             * @description discriminator enum property added by openapi-typescript
+             * @enum {string}
+             */
+            type: "hello";
+        };
+        /**
+         * LiveRequest
+         * @description A frame of a client.
+         */
+        LiveRequest: components["schemas"]["Hello"] | components["schemas"]["Generate"] | components["schemas"]["Steer"] | components["schemas"]["Stop"] | components["schemas"]["Resume"] | components["schemas"]["Ping"];
+        /**
+         * LiveTurn
+         * @description Where in a conversation the answers are kept: below a new message, or below a question that is there.
+         */
+        LiveTurn: {
+            /** Conversation Id */
+            conversation_id: string;
+            /**
+             * Content
+             * @description a new message
+             * @default null
+             */
+            content?: string | null;
+            /**
+             * Answer To
+             * @description in its place, a message to answer once more
+             * @default null
+             */
+            answer_to?: string | null;
+            /**
+             * Parent Id
+             * @description of the new message; left out: the end of the branch that is shown; null: it is first
+             * @default null
+             */
+            parent_id?: string | null;
+            /**
+             * System
+             * @description a system prompt; for the first message only
+             * @default null
+             */
+            system?: string | null;
+        };
+        /**
+         * Ping
+         * @description Says that somebody is there still.
+         */
+        Ping: {
+            /**
+             * V
+             * @default 1
+             * @constant
+             */
+            v?: 1;
+            /**
+             * Id
+             * @description the client's own number of its frame
+             * @default null
+             */
+            id?: string | null;
+            /**
+             * @description discriminator enum property added by openapi-typescript
+             * @enum {string}
+             */
+            type: "ping";
+        };
+        /**
+         * Resume
+         * @description Takes a generation up again whose connection broke: first what was missed, then what comes.
+         */
+        Resume: {
+            /**
+             * V
+             * @default 1
+             * @constant
+             */
+            v?: 1;
+            /**
+             * Id
+             * @description the client's own number of its frame
+             * @default null
+             */
+            id?: string | null;
+            /**
+             * @description discriminator enum property added by openapi-typescript
+             * @enum {string}
+             */
+            type: "resume";
+            /** Generation */
+            generation: string;
+            /**
+             * After
+             * @description the greatest `seq` that was heard
+             * @default 0
+             */
+            after?: number;
+        };
+        /**
+         * Steer
+         * @description Gives answers that are being written another steering, from their next token on.
+         */
+        Steer: {
+            /**
+             * V
+             * @default 1
+             * @constant
+             */
+            v?: 1;
+            /**
+             * Id
+             * @description the client's own number of its frame
+             * @default null
+             */
+            id?: string | null;
+            /**
+             * @description discriminator enum property added by openapi-typescript
+             * @enum {string}
+             */
+            type: "steer";
+            /**
+             * Lane
+             * @description null: all of them
+             * @default null
+             */
+            lane?: number | null;
+            /**
+             * Steering
+             * @description or the short form "sage:0.6"; null: the base model
+             */
+            steering: (string | components["schemas"]["SteeringRequest"]) | null;
+        };
+        /**
+         * Stop
+         * @description Ends answers at their next token.
+         */
+        Stop: {
+            /**
+             * V
+             * @default 1
+             * @constant
+             */
+            v?: 1;
+            /**
+             * Id
+             * @description the client's own number of its frame
+             * @default null
+             */
+            id?: string | null;
+            /**
+             * @description discriminator enum property added by openapi-typescript
+             * @enum {string}
+             */
+            type: "stop";
+            /**
+             * Lane
+             * @description null: all of them
+             * @default null
+             */
+            lane?: number | null;
+        };
     };
     responses: never;
     parameters: never;
@@ -6372,6 +7408,908 @@ export interface components {
 }
 export type $defs = Record<string, never>;
 export interface operations {
+    validateSteering: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        requestBody: {
+            content: {
+                "application/json": components["schemas"]["ValidateRequest"];
+            };
+        };
+        responses: {
+            /** @description Successful Response */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ValidatedSteering"];
+                };
+            };
+            /** @description a field that cannot be honoured */
+            400: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorBody"];
+                };
+            };
+            /** @description the API key is missing or wrong */
+            401: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorBody"];
+                };
+            };
+            /** @description a foreign Host or Origin */
+            403: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorBody"];
+                };
+            };
+            /** @description an unknown model, persona or trait */
+            404: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorBody"];
+                };
+            };
+            /** @description it does not fit what is there now */
+            409: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorBody"];
+                };
+            };
+            /** @description another version is there now than If-Match names */
+            412: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorBody"];
+                };
+            };
+            /** @description the body is too large */
+            413: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorBody"];
+                };
+            };
+            /** @description the body is not JSON */
+            415: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorBody"];
+                };
+            };
+            /** @description the model could not write what was asked for */
+            422: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorBody"];
+                };
+            };
+            /** @description too many requests wait; see Retry-After */
+            429: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorBody"];
+                };
+            };
+            /** @description the server failed; its log has the reason */
+            500: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorBody"];
+                };
+            };
+            /** @description the other server that is to write or judge failed */
+            502: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorBody"];
+                };
+            };
+            /** @description no model is loaded, it is being loaded, or the server is shutting down; see Retry-After */
+            503: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorBody"];
+                };
+            };
+            /** @description the disk is full or refuses */
+            507: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorBody"];
+                };
+            };
+        };
+    };
+    listPresets: {
+        parameters: {
+            query?: {
+                limit?: number;
+                after?: string | null;
+                order?: "asc" | "desc";
+            };
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description Successful Response */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Page_Preset_"];
+                };
+            };
+            /** @description a field that cannot be honoured */
+            400: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorBody"];
+                };
+            };
+            /** @description the API key is missing or wrong */
+            401: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorBody"];
+                };
+            };
+            /** @description a foreign Host or Origin */
+            403: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorBody"];
+                };
+            };
+            /** @description an unknown model, persona or trait */
+            404: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorBody"];
+                };
+            };
+            /** @description it does not fit what is there now */
+            409: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorBody"];
+                };
+            };
+            /** @description another version is there now than If-Match names */
+            412: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorBody"];
+                };
+            };
+            /** @description the body is too large */
+            413: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorBody"];
+                };
+            };
+            /** @description the body is not JSON */
+            415: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorBody"];
+                };
+            };
+            /** @description the model could not write what was asked for */
+            422: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorBody"];
+                };
+            };
+            /** @description too many requests wait; see Retry-After */
+            429: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorBody"];
+                };
+            };
+            /** @description the server failed; its log has the reason */
+            500: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorBody"];
+                };
+            };
+            /** @description the other server that is to write or judge failed */
+            502: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorBody"];
+                };
+            };
+            /** @description no model is loaded, it is being loaded, or the server is shutting down; see Retry-After */
+            503: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorBody"];
+                };
+            };
+            /** @description the disk is full or refuses */
+            507: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorBody"];
+                };
+            };
+        };
+    };
+    createPreset: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        requestBody: {
+            content: {
+                "application/json": components["schemas"]["PresetRequest"];
+            };
+        };
+        responses: {
+            /** @description Successful Response */
+            201: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Preset"];
+                };
+            };
+            /** @description a field that cannot be honoured */
+            400: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorBody"];
+                };
+            };
+            /** @description the API key is missing or wrong */
+            401: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorBody"];
+                };
+            };
+            /** @description a foreign Host or Origin */
+            403: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorBody"];
+                };
+            };
+            /** @description an unknown model, persona or trait */
+            404: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorBody"];
+                };
+            };
+            /** @description it does not fit what is there now */
+            409: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorBody"];
+                };
+            };
+            /** @description another version is there now than If-Match names */
+            412: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorBody"];
+                };
+            };
+            /** @description the body is too large */
+            413: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorBody"];
+                };
+            };
+            /** @description the body is not JSON */
+            415: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorBody"];
+                };
+            };
+            /** @description the model could not write what was asked for */
+            422: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorBody"];
+                };
+            };
+            /** @description too many requests wait; see Retry-After */
+            429: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorBody"];
+                };
+            };
+            /** @description the server failed; its log has the reason */
+            500: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorBody"];
+                };
+            };
+            /** @description the other server that is to write or judge failed */
+            502: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorBody"];
+                };
+            };
+            /** @description no model is loaded, it is being loaded, or the server is shutting down; see Retry-After */
+            503: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorBody"];
+                };
+            };
+            /** @description the disk is full or refuses */
+            507: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorBody"];
+                };
+            };
+        };
+    };
+    getPreset: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path: {
+                name: string;
+            };
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description Successful Response */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Preset"];
+                };
+            };
+            /** @description a field that cannot be honoured */
+            400: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorBody"];
+                };
+            };
+            /** @description the API key is missing or wrong */
+            401: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorBody"];
+                };
+            };
+            /** @description a foreign Host or Origin */
+            403: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorBody"];
+                };
+            };
+            /** @description an unknown model, persona or trait */
+            404: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorBody"];
+                };
+            };
+            /** @description it does not fit what is there now */
+            409: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorBody"];
+                };
+            };
+            /** @description another version is there now than If-Match names */
+            412: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorBody"];
+                };
+            };
+            /** @description the body is too large */
+            413: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorBody"];
+                };
+            };
+            /** @description the body is not JSON */
+            415: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorBody"];
+                };
+            };
+            /** @description the model could not write what was asked for */
+            422: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorBody"];
+                };
+            };
+            /** @description too many requests wait; see Retry-After */
+            429: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorBody"];
+                };
+            };
+            /** @description the server failed; its log has the reason */
+            500: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorBody"];
+                };
+            };
+            /** @description the other server that is to write or judge failed */
+            502: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorBody"];
+                };
+            };
+            /** @description no model is loaded, it is being loaded, or the server is shutting down; see Retry-After */
+            503: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorBody"];
+                };
+            };
+            /** @description the disk is full or refuses */
+            507: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorBody"];
+                };
+            };
+        };
+    };
+    deletePreset: {
+        parameters: {
+            query?: never;
+            header?: {
+                /** @description the ETag of the version that is meant; left out: any */
+                "if-match"?: string | null;
+            };
+            path: {
+                name: string;
+            };
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description Successful Response */
+            204: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content?: never;
+            };
+            /** @description a field that cannot be honoured */
+            400: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorBody"];
+                };
+            };
+            /** @description the API key is missing or wrong */
+            401: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorBody"];
+                };
+            };
+            /** @description a foreign Host or Origin */
+            403: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorBody"];
+                };
+            };
+            /** @description an unknown model, persona or trait */
+            404: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorBody"];
+                };
+            };
+            /** @description it does not fit what is there now */
+            409: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorBody"];
+                };
+            };
+            /** @description another version is there now than If-Match names */
+            412: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorBody"];
+                };
+            };
+            /** @description the body is too large */
+            413: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorBody"];
+                };
+            };
+            /** @description the body is not JSON */
+            415: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorBody"];
+                };
+            };
+            /** @description the model could not write what was asked for */
+            422: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorBody"];
+                };
+            };
+            /** @description too many requests wait; see Retry-After */
+            429: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorBody"];
+                };
+            };
+            /** @description the server failed; its log has the reason */
+            500: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorBody"];
+                };
+            };
+            /** @description the other server that is to write or judge failed */
+            502: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorBody"];
+                };
+            };
+            /** @description no model is loaded, it is being loaded, or the server is shutting down; see Retry-After */
+            503: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorBody"];
+                };
+            };
+            /** @description the disk is full or refuses */
+            507: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorBody"];
+                };
+            };
+        };
+    };
+    updatePreset: {
+        parameters: {
+            query?: never;
+            header?: {
+                /** @description the ETag of the version that is meant; left out: any */
+                "if-match"?: string | null;
+            };
+            path: {
+                name: string;
+            };
+            cookie?: never;
+        };
+        requestBody: {
+            content: {
+                "application/json": components["schemas"]["PresetChanges"];
+            };
+        };
+        responses: {
+            /** @description Successful Response */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Preset"];
+                };
+            };
+            /** @description a field that cannot be honoured */
+            400: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorBody"];
+                };
+            };
+            /** @description the API key is missing or wrong */
+            401: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorBody"];
+                };
+            };
+            /** @description a foreign Host or Origin */
+            403: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorBody"];
+                };
+            };
+            /** @description an unknown model, persona or trait */
+            404: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorBody"];
+                };
+            };
+            /** @description it does not fit what is there now */
+            409: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorBody"];
+                };
+            };
+            /** @description another version is there now than If-Match names */
+            412: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorBody"];
+                };
+            };
+            /** @description the body is too large */
+            413: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorBody"];
+                };
+            };
+            /** @description the body is not JSON */
+            415: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorBody"];
+                };
+            };
+            /** @description the model could not write what was asked for */
+            422: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorBody"];
+                };
+            };
+            /** @description too many requests wait; see Retry-After */
+            429: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorBody"];
+                };
+            };
+            /** @description the server failed; its log has the reason */
+            500: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorBody"];
+                };
+            };
+            /** @description the other server that is to write or judge failed */
+            502: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorBody"];
+                };
+            };
+            /** @description no model is loaded, it is being loaded, or the server is shutting down; see Retry-After */
+            503: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorBody"];
+                };
+            };
+            /** @description the disk is full or refuses */
+            507: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorBody"];
+                };
+            };
+        };
+    };
     listJobs: {
         parameters: {
             query?: {
@@ -11718,6 +13656,306 @@ export interface operations {
             };
         };
     };
+    projectText: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        requestBody: {
+            content: {
+                "application/json": components["schemas"]["ProjectRequest"];
+            };
+        };
+        responses: {
+            /** @description Successful Response */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ProjectedText"];
+                };
+            };
+            /** @description a field that cannot be honoured */
+            400: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorBody"];
+                };
+            };
+            /** @description the API key is missing or wrong */
+            401: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorBody"];
+                };
+            };
+            /** @description a foreign Host or Origin */
+            403: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorBody"];
+                };
+            };
+            /** @description an unknown model, persona or trait */
+            404: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorBody"];
+                };
+            };
+            /** @description it does not fit what is there now */
+            409: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorBody"];
+                };
+            };
+            /** @description another version is there now than If-Match names */
+            412: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorBody"];
+                };
+            };
+            /** @description the body is too large */
+            413: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorBody"];
+                };
+            };
+            /** @description the body is not JSON */
+            415: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorBody"];
+                };
+            };
+            /** @description the model could not write what was asked for */
+            422: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorBody"];
+                };
+            };
+            /** @description too many requests wait; see Retry-After */
+            429: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorBody"];
+                };
+            };
+            /** @description the server failed; its log has the reason */
+            500: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorBody"];
+                };
+            };
+            /** @description the other server that is to write or judge failed */
+            502: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorBody"];
+                };
+            };
+            /** @description no model is loaded, it is being loaded, or the server is shutting down; see Retry-After */
+            503: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorBody"];
+                };
+            };
+            /** @description the disk is full or refuses */
+            507: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorBody"];
+                };
+            };
+        };
+    };
+    listAlternatives: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        requestBody: {
+            content: {
+                "application/json": components["schemas"]["AlternativesRequest"];
+            };
+        };
+        responses: {
+            /** @description Successful Response */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Alternatives"];
+                };
+            };
+            /** @description a field that cannot be honoured */
+            400: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorBody"];
+                };
+            };
+            /** @description the API key is missing or wrong */
+            401: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorBody"];
+                };
+            };
+            /** @description a foreign Host or Origin */
+            403: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorBody"];
+                };
+            };
+            /** @description an unknown model, persona or trait */
+            404: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorBody"];
+                };
+            };
+            /** @description it does not fit what is there now */
+            409: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorBody"];
+                };
+            };
+            /** @description another version is there now than If-Match names */
+            412: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorBody"];
+                };
+            };
+            /** @description the body is too large */
+            413: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorBody"];
+                };
+            };
+            /** @description the body is not JSON */
+            415: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorBody"];
+                };
+            };
+            /** @description the model could not write what was asked for */
+            422: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorBody"];
+                };
+            };
+            /** @description too many requests wait; see Retry-After */
+            429: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorBody"];
+                };
+            };
+            /** @description the server failed; its log has the reason */
+            500: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorBody"];
+                };
+            };
+            /** @description the other server that is to write or judge failed */
+            502: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorBody"];
+                };
+            };
+            /** @description no model is loaded, it is being loaded, or the server is shutting down; see Retry-After */
+            503: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorBody"];
+                };
+            };
+            /** @description the disk is full or refuses */
+            507: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorBody"];
+                };
+            };
+        };
+    };
     getHealth: {
         parameters: {
             query?: never;
@@ -13561,9 +15799,13 @@ export interface operations {
     listPersonas: {
         parameters: {
             query?: {
+                /** @description how many at most */
                 limit?: number;
+                /** @description the last_id of the page before; None: the first page */
                 after?: string | null;
+                /** @description by id */
                 order?: "asc" | "desc";
+                /** @description also those of other models */
                 all_models?: boolean;
             };
             header?: never;
@@ -15096,9 +17338,13 @@ export interface operations {
     listTraits: {
         parameters: {
             query?: {
+                /** @description how many at most */
                 limit?: number;
+                /** @description the last_id of the page before; None: the first page */
                 after?: string | null;
+                /** @description by id */
                 order?: "asc" | "desc";
+                /** @description also those of other models */
                 all_models?: boolean;
             };
             header?: never;
@@ -16631,9 +18877,13 @@ export interface operations {
     listAxes: {
         parameters: {
             query?: {
+                /** @description how many at most */
                 limit?: number;
+                /** @description the last_id of the page before; None: the first page */
                 after?: string | null;
+                /** @description by id */
                 order?: "asc" | "desc";
+                /** @description also those of other models */
                 all_models?: boolean;
             };
             header?: never;

@@ -21,3 +21,17 @@ export type VectorCard = Schemas["VectorCard"];
 export type Archetype = Schemas["Archetype"];
 export type BuiltinTrait = Schemas["BuiltinTrait"];
 export type JobEstimate = Schemas["JobEstimate"];
+
+/** The frames of the live socket. */
+export type Live = Pick<
+  Schemas,
+  | "Generate"
+  | "LiveRequest"
+  | "LiveReply"
+  | "LiveStarted"
+  | "LiveToken"
+  | "LiveDone"
+  | "LiveError"
+  | "SteerAck"
+  | "Queued"
+>;

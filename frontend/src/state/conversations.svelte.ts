@@ -27,14 +27,14 @@ class Conversations {
     const page = await this.page({ limit: Math.max(PAGE, Math.min(this.all.length, 100)) });
     if (turn !== this.searching) return; // somebody has typed on
     this.all = page.data;
-    this.hasMore = page.has_more;
+    this.hasMore = page.has_more ?? false;
     this.loaded = true;
   }
 
   async more(): Promise<void> {
     const page = await this.page({ limit: PAGE, after: this.all.at(-1)?.id });
     this.all = [...this.all, ...page.data];
-    this.hasMore = page.has_more;
+    this.hasMore = page.has_more ?? false;
   }
 
   async rename(id: string, title: string): Promise<void> {

@@ -4,13 +4,13 @@ import { SvelteMap } from "svelte/reactivity";
 
 import { ApiError } from "../api/errors";
 import { ask } from "../api/http";
-import { live, type LiveAnswer } from "../api/live";
+import { Live } from "../api/live";
 import type {
   AppliedSteering,
   Conversation,
+  Live as Frames,
   MessageNode,
   SteeringRequest,
-  TokenFrame,
   Transcript,
 } from "../api/types";
 import { newestLeaf, path, siblings } from "../lib/tree";
@@ -52,9 +52,9 @@ class Thread {
   problem = $state.raw<ApiError | null>(null);
   /** Whether answers are steered by the recipe; otherwise the base model answers. */
   steered = $state(true);
-  private answer: LiveAnswer | null = null;
+  private live = new Live();
   private frame = 0;
-  private unshown: TokenFrame[] = [];
+  private unshown: Frames["LiveToken"][] = [];
   private steering: ReturnType<typeof setTimeout> | null = null;
 
   readonly path = $derived(path(this.messages, this.leaf));
@@ -101,7 +101,12 @@ class Thread {
       const conversation = this.conversation ?? (await this.begin());
       const after = parent === undefined ? this.leaf : parent;
       const system = after === null && sampling.settings.system.trim();
-      this.generate({ id: conversation.id, parent_id: after, content, ...(system && { system }) });
+      this.generate({
+        conversation_id: conversation.id,
+        parent_id: after,
+        content,
+        ...(system && { system }),
+      });
     } catch (error) {
       this.refused(error);
     }
@@ -109,11 +114,11 @@ class Thread {
 
   /** Answers a question once more: another branch beside the answers there are. */
   again(question: string): void {
-    if (this.conversation) this.generate({ id: this.conversation.id, answer_to: question });
+    if (this.conversation) this.generate({ conversation_id: this.conversation.id, answer_to: question });
   }
 
   stop(): void {
-    this.answer?.stop();
+    this.live.stop();
     this.waiting = null;
   }
 
@@ -133,9 +138,9 @@ class Thread {
 
   /** Tells the answer that is being written that the recipe has changed. Call it in `$effect`. */
   follow(steering: SteeringRequest | null): void {
-    if (!this.answer || !this.writing) return;
+    if (!this.writing) return;
     if (this.steering) clearTimeout(this.steering);
-    this.steering = setTimeout(() => this.answer?.steer(this.steered ? steering : null), STEER_EVERY);
+    this.steering = setTimeout(() => this.live.steer(this.steered ? steering : null), STEER_EVERY);
   }
 
   private async begin(): Promise<Conversation> {
@@ -144,29 +149,15 @@ class Thread {
     return this.conversation;
   }
 
-  private generate(conversation: NonNullable<Parameters<typeof live.generate>[0]["conversation"]>): void {
+  private generate(conversation: NonNullable<Frames["Generate"]["conversation"]>): void {
     this.problem = null;
     this.position = 0;
     const steering = this.steered ? recipe.steering : null;
-    this.answer = live.generate(
-      { conversation, lanes: [{ lane: "a", steering }], sampling: sampling.asked },
+    this.live.generate(
+      { conversation, lanes: [{ label: "", steering }], sampling: sampling.asked },
       {
-        queued: (position) => (this.position = position),
-        start: (frame) => {
-          this.position = null;
-          for (const node of [frame.system, frame.user, frame.answer])
-            if (node) this.messages.set(node.id, node);
-          if (!frame.answer) return;
-          this.leaf = frame.answer.id;
-          this.writing = {
-            messageId: frame.answer.id,
-            text: "",
-            tokens: [],
-            steering: frame.steering,
-            changes: [],
-            began: performance.now(),
-          };
-        },
+        queued: (frame) => (this.position = frame.waiting),
+        start: (frame) => this.begun(frame),
         token: (frame) => this.take(frame),
         steered: (frame) => {
           if (!this.writing) return;
@@ -176,23 +167,40 @@ class Thread {
             changes: [...changes, { from: frame.from_token, steering: frame.steering }],
           };
         },
-        done: (frame) => {
-          if (frame.answer) this.messages.set(frame.answer.id, frame.answer);
-          this.ended();
-          void conversations.refresh().catch(() => {});
-        },
-        error: (error) => {
-          const there = this.conversation;
-          this.ended();
-          this.refused(error);
-          if (there && server.online) void this.open(there.id).then(() => (this.problem = error));
-        },
+        done: ({ answer }) => answer && this.messages.set(answer.id, answer),
+        failed: (_lane, _error, { answer }) => answer && this.messages.set(answer.id, answer),
+        end: (error) => this.over(error),
       },
     );
   }
 
+  private begun(frame: Frames["LiveStarted"]): void {
+    this.position = null;
+    const lane = frame.lanes[0]!;
+    for (const node of [frame.system, frame.user, lane.answer]) if (node) this.messages.set(node.id, node);
+    if (!lane.answer) return;
+    this.leaf = lane.answer.id;
+    const { steering } = lane;
+    this.writing = {
+      messageId: lane.answer.id,
+      text: "",
+      tokens: [],
+      steering,
+      changes: [],
+      began: performance.now(),
+    };
+  }
+
+  private over(error: ApiError | null): void {
+    const there = this.conversation;
+    this.ended();
+    if (!error) return void conversations.refresh().catch(() => {});
+    this.problem = error;
+    if (there && server.online) void this.open(there.id).then(() => (this.problem = error));
+  }
+
   /** Tokens are shown once a frame, however fast they come. */
-  private take(frame: TokenFrame): void {
+  private take(frame: Frames["LiveToken"]): void {
     this.unshown.push(frame);
     this.frame ||= requestAnimationFrame(() => this.showTokens());
   }
@@ -219,12 +227,12 @@ class Thread {
   private ended(): void {
     this.showTokens();
     if (this.steering) clearTimeout(this.steering);
-    this.answer = this.writing = this.position = null;
+    this.writing = this.position = null;
     this.unshown = [];
   }
 
   private leave(): void {
-    this.answer?.stop();
+    this.live.stop();
     this.ended();
   }
 
