@@ -174,10 +174,7 @@ def opened(session: Session) -> Iterator[JobAccess | None]:
 
     joined = running(session)
     if joined is not None:
-        try:
-            yield RemoteJobs(joined.api)
-        finally:
-            joined.api.close()
+        yield RemoteJobs(joined.api)
         return
     file = database_file(session.config.workspace)
     if not file.exists():

@@ -42,10 +42,7 @@ def join(session: Session) -> Joined | None:
         raise UsageError("--server and --local were both given.", hint="Give one of them.")
     if session.local:
         return None
-    joined = _named(session, named) if named else _own(session)
-    if joined is not None:
-        click.get_current_context().call_on_close(joined.api.close)
-    return joined
+    return _named(session, named) if named else _own(session)
 
 
 def running(session: Session) -> Joined | None:
@@ -88,7 +85,9 @@ def _at(session: Session, url: str) -> Joined:
     url, presence = checked_url(url), _presence(session)
     is_here = presence is not None and presence.url == url
     key = presence.key if presence is not None and is_here else None
-    return Joined(ApiClient(url, api_key=session.api_key or key), is_here)
+    api = ApiClient(url, api_key=session.api_key or key)
+    click.get_current_context().call_on_close(api.close)
+    return Joined(api, is_here)
 
 
 def _presence(session: Session) -> Presence | None:
@@ -99,10 +98,7 @@ def _presence(session: Session) -> Presence | None:
 
 def _alive(session: Session, presence: Presence | None) -> Joined | None:
     joined = None if presence is None else _at(session, presence.url)
-    if joined is None or joined.api.is_alive():
-        return joined
-    joined.api.close()
-    return None
+    return joined if joined is not None and joined.api.is_alive() else None
 
 
 def _why_not(session: Session, presence: Presence) -> str:
