@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import re
-from typing import Annotated
+from typing import Annotated, Literal
 
-from fastapi import Depends, Header, Request, Response
+from fastapi import Depends, Header, Query, Request, Response
 
 from persona_steering.server.errors import ApiError, ErrorBody
+from persona_steering.server.paging import MAX_LIMIT, PageQuery
 from persona_steering.server.schemas.reference import ErrorReply
 from persona_steering.server.serving import Serving
 from persona_steering.server.state import ServerState
@@ -76,6 +77,20 @@ def _expected(
 
 ExpectedDep = Annotated[int | None, Depends(_expected)]
 """The version that a change is meant for; None: any."""
+
+
+def _page(
+    limit: Annotated[int, Query(ge=1, le=MAX_LIMIT, description="how many at most")] = 20,
+    after: Annotated[
+        str | None, Query(max_length=256, description="the last_id of the page before; left out: the first page")
+    ] = None,
+    order: Annotated[Literal["asc", "desc"], Query(description="desc: the newest first")] = "desc",
+) -> PageQuery:
+    return PageQuery(limit=limit, after=after, order=order)
+
+
+PageDep = Annotated[PageQuery, Depends(_page)]
+"""Which page of a list."""
 
 
 def tag(response: Response, version: int) -> None:

@@ -9,6 +9,7 @@ from fastapi import FastAPI
 from pydantic import BaseModel
 from pydantic.json_schema import JsonSchemaMode, models_json_schema
 
+from persona_steering.server.examples import EXAMPLES
 from persona_steering.server.schemas.conversations import (
     Failed,
     Finished,
@@ -85,6 +86,8 @@ class PublishedApi(FastAPI):
             operations = [item[method] for item in document["paths"].values() for method in METHODS if method in item]
             for operation in operations:
                 _drop_foreign_refusal(operation)
+                if (example := EXAMPLES.get(operation["operationId"])) is not None:
+                    operation["requestBody"]["content"]["application/json"]["example"] = example
             used = {tag for operation in operations for tag in operation.get("tags", ())}
             document["tags"] = [{"name": tag, "description": text} for tag, text in TAGS.items() if tag in used]
             parts = document["components"]

@@ -4,14 +4,14 @@ from __future__ import annotations
 
 from typing import Annotated
 
-from fastapi import APIRouter, Depends, Query, Request, Response
+from fastapi import APIRouter, Query, Request, Response
 from fastapi.concurrency import run_in_threadpool
 
 from persona_steering.server.answer_events import reply_events
 from persona_steering.server.conversing import Reply, Turn, keep_message, plan_answer, plan_message
-from persona_steering.server.deps import ERRORS, ExpectedDep, StateDep, tag
+from persona_steering.server.deps import ERRORS, ExpectedDep, PageDep, StateDep, tag
 from persona_steering.server.event_streams import EventStream, streaming
-from persona_steering.server.paging import Page, PageQuery
+from persona_steering.server.paging import Page
 from persona_steering.server.schemas.conversations import (
     MAX_SEARCH,
     Again,
@@ -42,7 +42,7 @@ EVENTS = streaming(
 @router.get("", operation_id="listConversations")
 def list_conversations(
     state: StateDep,
-    query: Annotated[PageQuery, Depends()],
+    query: PageDep,
     q: Annotated[str, Query(max_length=MAX_SEARCH, description="a text in the title or in a message")] = "",
 ) -> Page[FoundConversation]:
     """Conversations, the newest first."""

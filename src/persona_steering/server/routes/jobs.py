@@ -7,10 +7,10 @@ from typing import Annotated
 from fastapi import APIRouter, Depends, Header, Query, Response
 from fastapi.concurrency import run_in_threadpool
 
-from persona_steering.server.deps import ERRORS, StateDep
+from persona_steering.server.deps import ERRORS, PageDep, StateDep
 from persona_steering.server.errors import ApiError
 from persona_steering.server.event_streams import EventStream, follow_job, streaming
-from persona_steering.server.paging import Page, PageQuery
+from persona_steering.server.paging import Page
 from persona_steering.server.schemas.jobs import JobLog, PublicJobEvent, shown, shown_event
 from persona_steering.server.stores.job_models import Job, JobStatus
 
@@ -47,7 +47,7 @@ LastSeenDep = Annotated[int | None, Depends(last_seen)]
 @router.get("", operation_id="listJobs")
 def list_jobs(
     state: StateDep,
-    query: Annotated[PageQuery, Depends()],
+    query: PageDep,
     status: JobStatus | None = None,
     type: Annotated[str | None, Query(max_length=64, description="such as persona.create or sweep")] = None,
 ) -> Page[Job]:

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from typing import Annotated
 
-from fastapi import APIRouter, Depends, Query, Response
+from fastapi import APIRouter, Query, Response
 
-from persona_steering.server.deps import ERRORS, StateDep
+from persona_steering.server.deps import ERRORS, PageDep, StateDep
 from persona_steering.server.job_params import CardParams, LayersParams, SimilarityParams, SweepParams
 from persona_steering.server.job_requests import BEGUN, AskingDep, begin
-from persona_steering.server.paging import Page, PageQuery
+from persona_steering.server.paging import Page
 from persona_steering.server.schemas.runs import Run, shown_page
 from persona_steering.server.stores.job_models import Job
 
@@ -25,7 +25,7 @@ def create_sweep(body: SweepParams, state: StateDep, asking: AskingDep) -> Respo
 @router.get("/sweeps", operation_id="listSweeps")
 def list_sweeps(
     state: StateDep,
-    query: Annotated[PageQuery, Depends()],
+    query: PageDep,
     name: Annotated[str | None, Query(max_length=64, description="of the vector")] = None,
 ) -> Page[Run]:
     """The sweeps that were measured, the newest first."""

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from typing import Annotated
 
-from fastapi import APIRouter, Depends, Query, Response
+from fastapi import APIRouter, Query, Response
 from fastapi.responses import HTMLResponse
 
-from persona_steering.server.deps import ERRORS, StateDep
+from persona_steering.server.deps import ERRORS, PageDep, StateDep
 from persona_steering.server.paging import Page, PageQuery
 from persona_steering.server.results import read_answers, read_data, read_report
 from persona_steering.server.schemas.runs import Run, RunAnswer, RunData, shown_page
@@ -23,7 +23,7 @@ REPORT_POLICY = (
 @router.get("", operation_id="listRuns")
 def list_runs(
     state: StateDep,
-    query: Annotated[PageQuery, Depends()],
+    query: PageDep,
     kind: Annotated[str | None, Query(max_length=64, description="sweep, layers, card, similarity, ...")] = None,
     name: Annotated[str | None, Query(max_length=64, description="of the vector")] = None,
     model: Annotated[str | None, Query(max_length=128, description="a model's fingerprint")] = None,
