@@ -65,7 +65,9 @@ def test_tokens_join_to_what_the_model_read_and_say_whose_they_are(api: Api, htt
     prompt = api.state.slot.open_backend().render([Message(one["role"], one["content"]) for one in TALK[:2]])
     assert "".join(token["text"] for token in tokens) == prompt + TALK[2]["content"]
     for place, message in enumerate(TALK):
-        own = "".join(token["text"] for token in tokens if token["message"] == place)
+        places = [token["i"] for token in tokens if token["message"] == place]
+        assert places == list(range(places[0], places[-1] + 1)), "parts of a character belong to its message too"
+        own = "".join(tokens[i]["text"] for i in places)
         assert own.strip() == message["content"].strip(), "also where a text is a word of the template"
         assert {token["role"] for token in tokens if token["message"] == place} == {message["role"]}
     assert any(token["message"] is None and token["role"] is None for token in tokens), "the template's own"

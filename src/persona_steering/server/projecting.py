@@ -126,7 +126,7 @@ def _owners(backend: Backend, messages: list[PastMessage], found: TokenReadings)
     spans = _spans(backend, prompt, messages[:-1] if answered else messages) if messages else []
     start = 0
     for i, text in enumerate(found.texts[: found.prompt_tokens]):
-        owners[i] = next((k for k, (low, high) in enumerate(spans) if low <= start < high and text), None)
+        owners[i] = next((k for k, (low, high) in enumerate(spans) if low <= start < high), None)
         start += len(text)
     if answered:
         owners[found.prompt_tokens :] = [len(messages) - 1] * (len(found.texts) - found.prompt_tokens)
