@@ -10,10 +10,11 @@ from tests.backends.tiny import make_vector, tiny_backend
 
 from persona_steering.backends.base import Sampling, conversation
 from persona_steering.backends.wrapper import ModelWrapper
+from persona_steering.calibration.caps import Cap
 from persona_steering.config import get_config
 from persona_steering.engine.steering import SteeringEngine
 from persona_steering.errors import NotFoundError, PromptError, RecipeError
-from persona_steering.interventions import Add, Floor
+from persona_steering.interventions import Add, Ceiling, Floor
 from persona_steering.personas.manager import PersonaManager
 from persona_steering.vectors import (
     Calibration,
@@ -186,3 +187,34 @@ def test_the_wrapper_steers_caps_and_captures(engine: SteeringEngine) -> None:
     unmoved = model.generate_with_capping("hello", axis=vector, floor=-1e6, layers=[1], sampling=SAMPLING)
     moved = model.generate_with_capping("hello", axis=vector, floor=20.0, layers=[1], sampling=SAMPLING)
     assert unmoved == text != moved
+
+
+def test_caps_are_bounds_beside_the_floor_of_safety_and_hold_without_any_persona(engine: SteeringEngine) -> None:
+    caps = [Cap("safety", "ceiling", "p15", (0, 1)), Cap("sage", "floor", -2.5)]
+    *_, ceiling, floor = engine.steering({"formal": 0.5}, caps=caps).recipe.interventions
+    assert isinstance(ceiling, Ceiling) and dict(ceiling.values) == {0: 15.0, 1: 15.0}
+    assert isinstance(floor, Floor) and floor.layers == engine.safety_floor().layers
+    assert set(floor.values.values()) == {-2.5}
+    alone = engine.steering({}, caps=caps)
+    assert [item.op for item in alone.recipe.interventions] == ["ceiling", "floor"] and not alone.safety
+
+
+@pytest.mark.parametrize(
+    ("caps", "word"),
+    [
+        ([Cap("safety", "floor", "25")], "p25"),
+        ([Cap("safety", "floor", "p101")], "not a threshold"),
+        ([Cap("safety", "floor", "p50")], "from p1 to p25"),
+        ([Cap("sage", "floor", "p5")], "extract-axes"),
+        ([Cap("sage", "floor", 1.0, (99,))], "no direction at layer 99"),
+        ([Cap("sage", "floor", 2.0), Cap("sage", "ceiling", 1.0)], "above its ceiling"),
+    ],
+)
+def test_a_cap_that_cannot_be_honoured_is_refused(caps: list[Cap], word: str, engine: SteeringEngine) -> None:
+    with pytest.raises(RecipeError, match=word):
+        engine.steering({}, caps=caps)
+
+
+def test_a_cap_on_nothing_that_is_there_names_the_nearest(engine: SteeringEngine) -> None:
+    with pytest.raises(NotFoundError, match="sagee"):
+        engine.steering({}, caps=[Cap("sagee", "floor", 0.0)])

@@ -150,7 +150,8 @@ def test_a_change_that_cannot_be_honoured_leaves_the_answer_as_it_was(api: Api) 
         identifier = reading.next()["id"]
         reading.next()
         assert control(api, identifier, action="steer", steering="sagee:1").status_code == 404
-        assert control(api, identifier, action="steer", steering={"personas": {"sage": 7}}).status_code == 400
+        for steering in ({"personas": {"sage": 7}}, {"trace": {"axes": ["sage"]}}):
+            assert control(api, identifier, action="steer", steering=steering).status_code == 400
         reading.rest()
     assert reading.chunks[-1]["changes"] == []
     with api.client() as http:

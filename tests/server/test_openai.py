@@ -222,7 +222,7 @@ def test_an_unknown_model_is_not_found_and_never_the_base(model: str, client: op
         ({**SAGE, "personas": {"sage": 1}}, 400, "duplicate_vector", "steering", "2 times"),
         ({"personas": {"../x": 1}}, 400, "invalid_steering", None, "not a valid name"),
         ({"personas": {"sage": "much"}}, 400, "invalid_steering", "steering.personas.sage", "number"),
-        ({"vectors": [{"name": "sage", "coefficient": 1, "layers": [99]}]}, 400, "layer_out_of_range", "steering", "99"),
+        ({"vectors": [{"name": "sage", "coefficient": 1, "layers": [99]}]}, 400, "layer_out_of_range", None, "99"),
         ({"vectors": [{"name": "sage", "coefficient": 1, "layers": [1, 1]}]}, 400, "invalid_steering", None, "twice"),
         ([1], 400, "invalid_steering", "steering", "steering"),
     ],

@@ -21,7 +21,19 @@ class Running:
     answers: Answers
 
     def steer(self, steered: Steered) -> SteeringChange:
-        """Gives them another recipe, and notes that. Blocks and raises as `Answers.steer`."""
+        """Gives them another recipe, and notes that. Blocks and raises as `Answers.steer`.
+
+        Raises ApiError: 400 for other traces, which stay as they were asked for.
+        """
+        if steered.traces and steered.traces != self.head.steered.traces:
+            raise ApiError(
+                400,
+                "invalid_request_error",
+                "invalid_steering",
+                "what is traced cannot be changed while an answer is written.",
+                param="steering.trace",
+                hint="Leave trace out, or ask again.",
+            )
         change = SteeringChange(from_tokens=self.answers.steer(steered.recipe), steering=steered.echo())
         self.head.changes.append(change)
         return change

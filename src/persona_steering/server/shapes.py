@@ -200,8 +200,13 @@ class Tracing:
 def _projections(values: Mapping[str, Sequence[float]]) -> dict[str, tuple[float, float]]:
     """Those that were taken: a token that was never fed back has none."""
     return {
-        label: (float(pre), float(post)) for label, (pre, post) in values.items() if not (isnan(pre) or isnan(post))
+        label: (_short(pre), _short(post)) for label, (pre, post) in values.items() if not (isnan(pre) or isnan(post))
     }
+
+
+def _short(value: float) -> float:
+    """A number in as many digits as it was measured with, which is single precision."""
+    return float(f"{value:.7g}")
 
 
 def _bytes(text: str) -> list[int]:

@@ -18,6 +18,11 @@ def _listed(value: object) -> object:
     return [value] if isinstance(value, str) else value
 
 
+def _open(example: dict[str, JsonValue]) -> ConfigDict:
+    """A body that may hold more than is known."""
+    return ConfigDict(extra="allow", json_schema_extra={"examples": [example]})
+
+
 Text = Annotated[str, Field(min_length=1)]
 Texts = Annotated[list[Text], BeforeValidator(_listed, json_schema_input_type=Text | list[Text])]
 
@@ -63,8 +68,6 @@ class ResponseFormat(BaseModel):
 class AnswerRequest(WholeTexts):
     """What both kinds of answers are asked with. Unknown fields are ignored, and named in x-ignored-fields."""
 
-    model_config = ConfigDict(extra="allow")
-
     model: str = Field(
         min_length=1, max_length=512, description="MODEL, MODEL:PERSONA, MODEL:PERSONA@STRENGTH or MODEL:preset/NAME"
     )
@@ -87,6 +90,15 @@ class AnswerRequest(WholeTexts):
 class ChatRequest(AnswerRequest):
     """POST /v1/chat/completions."""
 
+    model_config = _open(
+        {
+            "model": "persona-steer",
+            "messages": [{"role": "user", "content": "How was your day?"}],
+            "steering": {"personas": {"sage": 0.6}, "trace": {"axes": ["sage"]}},
+            "seed": 16,
+        }
+    )
+
     messages: list[ChatMessage] = Field(min_length=1, max_length=LIMITS.messages)
     max_completion_tokens: int | None = Field(default=None, ge=1, le=LIMITS.max_tokens)
     response_format: ResponseFormat | None = None
@@ -97,6 +109,8 @@ class ChatRequest(AnswerRequest):
 
 class CompletionRequest(AnswerRequest):
     """POST /v1/completions: the model goes on from a text, without a chat template."""
+
+    model_config = _open({"model": "persona-steer:sage@0.4", "prompt": "Once upon a time", "max_tokens": 32})
 
     prompt: Annotated[Texts, Field(min_length=1, max_length=LIMITS.rows)]
     echo: bool = Field(default=False, description="whether the text begins with the prompt")
@@ -188,8 +202,11 @@ class Usage(BaseModel):
 
 
 class Told(BaseModel):
-    """What every answer says of how it was made."""
+    """What every answer says of itself, and of how it was made."""
 
+    id: str
+    created: int = Field(description="seconds since 1970")
+    model: str = Field(description="as it was asked for")
     seed: int = Field(description="the same seed gives the same answer")
     steering: AppliedSteering | None = Field(description="null: the model was not steered")
     traces: list[TracedAxis] = Field(description="what was read of every token, and at which layer")
@@ -199,10 +216,7 @@ class Told(BaseModel):
 class ChatCompletion(Told):
     """A whole answer."""
 
-    id: str
     object: Literal["chat.completion"] = "chat.completion"
-    created: int
-    model: str
     choices: list[Choice]
     usage: Usage
 
@@ -210,10 +224,7 @@ class ChatCompletion(Told):
 class TextCompletion(Told):
     """A whole continuation."""
 
-    id: str
     object: Literal["text_completion"] = "text_completion"
-    created: int
-    model: str
     choices: list[TextChoice]
     usage: Usage
 

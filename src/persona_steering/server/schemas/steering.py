@@ -94,7 +94,15 @@ class TraceRequest(BaseModel):
 class SteeringRequest(BaseModel):
     """What steers an answer. Each name once, in whichever of the three places."""
 
-    model_config = ConfigDict(extra="forbid")
+    model_config = ConfigDict(
+        extra="forbid",
+        json_schema_extra={
+            "examples": [
+                {"personas": {"sage": 0.6}, "traits": {"formal": -0.3}},
+                {"preset": "warm", "scale": 0.8, "caps": [{"axis": "assistant", "floor": "p25"}]},
+            ]
+        },
+    )
 
     preset: Name | None = Field(default=None, description="what it says holds, but for the names that follow")
     personas: Weights = {}
