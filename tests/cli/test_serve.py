@@ -22,11 +22,18 @@ from persona_steering.server.listening import listen
 from persona_steering.vectors import ModelIdentity, VectorStore
 
 
-@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+@pytest.mark.parametrize(
+    ("number", "form", "logged"),
+    [
+        (signal.SIGINT, "plain", "POST '/v1/chat/completions' 200"),
+        (signal.SIGTERM, "json", '"method": "POST", "path": "/v1/chat/completions", "status": 200'),
+    ],
+)
 def test_it_says_where_it_is_and_stops_cleanly_at_a_signal(
-    number: int, tiny_model: ModelIdentity, stored: VectorStore, home: Path
+    number: int, form: str, logged: str, tiny_model: ModelIdentity, stored: VectorStore, home: Path
 ) -> None:
     command = [sys.executable, "-m", "persona_steering.cli.main", "serve", "--model", tiny_model.id, "--port", "0"]
+    command += ["--log-format", form]
     environment = {**os.environ, "PYTHONPATH": SOURCE, "PERSONA_STEER_HOME": str(home), "PERSONA_STEER_API_KEY": "k3y"}
     with subprocess.Popen(command, env=environment, stderr=subprocess.PIPE, text=True) as process:
         assert process.stderr is not None
@@ -43,7 +50,7 @@ def test_it_says_where_it_is_and_stops_cleanly_at_a_signal(
         process.send_signal(number)
         _, rest = process.communicate(timeout=60)
     assert process.returncode == 0
-    assert "POST '/v1/chat/completions' 200" in rest and rest.rstrip().endswith("Stopped.")
+    assert logged in rest and rest.rstrip().endswith("Stopped.")
     assert "Traceback" not in rest
 
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import logging
+import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -12,6 +14,8 @@ from persona_steering.cli.context import Session, model_options, pass_session
 if TYPE_CHECKING:
     import socket
 
+    from persona_steering.errors import PersonaSteeringError
+    from persona_steering.server.logs import LogFormat
     from persona_steering.server.security import Door
     from persona_steering.server.state import ServerState
 
@@ -42,6 +46,13 @@ KEY_VARIABLE = "PERSONA_STEER_API_KEY"
     metavar="ORIGIN",
     help="A site whose pages may use the server, such as https://app.example.org. Repeatable.",
 )
+@click.option(
+    "--log-format",
+    type=click.Choice(["plain", "json"]),
+    default="plain",
+    show_default=True,
+    help="Lines for people, or one JSON object a line.",
+)
 @model_options
 @pass_session
 def serve(
@@ -53,6 +64,7 @@ def serve(
     unsafe_no_auth: bool,
     allow_host: tuple[str, ...],
     cors_origin: tuple[str, ...],
+    log_format: LogFormat,
 ) -> None:
     """Serve the model to any OpenAI client, with every persona as a model of its own.
 
@@ -66,12 +78,14 @@ def serve(
     """
     from persona_steering.server.keys import chosen_key
     from persona_steering.server.listening import listen
+    from persona_steering.server.logs import set_up_logging
     from persona_steering.server.security import Door, is_loopback
 
     session.settings |= {k: v for k, v in (("server.host", host), ("server.port", port)) if v is not None}
     address = session.config.server.host
     key = chosen_key(api_key, api_key_file, only_here=is_loopback(address), unsafe=unsafe_no_auth)
     door = Door.at(address, allowed=allow_host, api_key=key, origins=cors_origin)
+    set_up_logging(sys.stderr, form=log_format, level=logging.WARNING if session.quiet else logging.INFO)
     with listen(address, session.config.server.port) as listening:
         run(session, listening, door, made=key is not None and api_key is None and api_key_file is None)
 
@@ -79,9 +93,7 @@ def serve(
 def run(session: Session, listening: socket.socket, door: Door, *, made: bool) -> None:
     """Serves until it is stopped; the model is loaded meanwhile. Raises what kept it from being loaded."""
     import contextlib
-    import logging
     import signal
-    import sys
 
     from persona_steering.cli.render import note
     from persona_steering.server.app import create_app
@@ -91,14 +103,15 @@ def run(session: Session, listening: socket.socket, door: Door, *, made: bool) -
     from persona_steering.server.slot import ModelSlot
     from persona_steering.server.state import ServerState
 
-    logging.basicConfig(stream=sys.stderr, format="%(asctime)s %(levelname)s %(message)s")
-    logging.getLogger("persona_steering").setLevel(logging.WARNING if session.quiet else logging.INFO)
     state = ServerState(session.config, Database(database_file(session.config.workspace)), ModelSlot(session.config))
     server = server_of(create_app(state, door))
     url = url_of(listening)
 
+    failed: list[PersonaSteeringError] = []  # to load the first model; one that is asked for later fails by itself
+
     def loaded() -> None:
         if state.slot.error is not None:
+            failed.append(state.slot.error)
             server.should_exit = True
             return
         note(f"Ready. {state.slot.status.model} at {url}/v1   (Ctrl-C stops it)\n{page_line(url, door)}")
@@ -112,11 +125,10 @@ def run(session: Session, listening: socket.socket, door: Door, *, made: bool) -
         state.slot.begin_loading(done=loaded)
         with contextlib.suppress(KeyboardInterrupt), announced(state, url, key=door.api_key):
             server.run(sockets=[listening])
-        failed = state.slot.error
     finally:
         state.close()
-    if failed is not None:
-        raise failed
+    if failed:
+        raise failed[0]
     note("Stopped.", quiet=session.quiet)
 
 

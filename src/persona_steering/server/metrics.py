@@ -10,12 +10,13 @@ from prometheus_client.registry import Collector
 
 from persona_steering.server.scheduler import AnswerFacts, Load
 from persona_steering.server.slot import SlotStatus
+from persona_steering.server.stores.job_models import JobStatus
 
 CONTENT_TYPE = "text/plain; version=0.0.4; charset=utf-8"
 UNKNOWN_PATH = "other"  # of requests that no route has: what people try must not make series
 _FIRST = (0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0)  # seconds
 _WHOLE = (0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0, 120.0, 300.0, 600.0)
-disable_created_metrics()  # a time for each series, which nobody asks for
+disable_created_metrics()  # type: ignore[no-untyped-call]  # a time for each series, which nobody asks for
 
 
 class Metrics:
@@ -29,7 +30,7 @@ class Metrics:
         *,
         slot: Callable[[], SlotStatus],
         load: Callable[[], Load | None],
-        jobs: Callable[[], Mapping[str, int]],
+        jobs: Callable[[], Mapping[JobStatus, int]],
         readers: Callable[[], int],
     ) -> None:
         self._registry = CollectorRegistry()
@@ -75,7 +76,7 @@ class _Now(Collector):
         self,
         slot: Callable[[], SlotStatus],
         load: Callable[[], Load | None],
-        jobs: Callable[[], Mapping[str, int]],
+        jobs: Callable[[], Mapping[JobStatus, int]],
         readers: Callable[[], int],
     ) -> None:
         self._slot, self._load, self._jobs, self._readers = slot, load, jobs, readers
