@@ -8,10 +8,8 @@ from collections.abc import Iterator
 from pydantic import JsonValue
 
 from persona_steering.backends.base import Request, Sampling, conversation
-from persona_steering.engine.library import Library
 from persona_steering.errors import BusyError, ConflictError, NotFoundError, RecipeError, unknown
 from persona_steering.server.errors import ApiError, as_api_error
-from persona_steering.server.feed import LibraryChange
 from persona_steering.server.schemas.reference import (
     SCALES,
     CreatingReply,
@@ -106,10 +104,7 @@ def delete(state: ServerState, kind: VectorKind, name: str) -> DeletedReply:
     """Removes a persona or trait of the loaded model. Raises NotFoundError, also for one of the other kind."""
     if name not in (known := [one.name for one in stored(state, kind)]):
         raise unknown(kind, name, known)
-    model = state.slot.serving.manager.model if state.slot.status.state == "ready" else None
-    library = Library(state.config, model)
-    library.remove(library.find(name, (kind,)))
-    state.feed.tell(LibraryChange(kind="trait" if kind == "trait" else "persona", name=name, change="deleted"))
+    state.library.remove(name, (kind,), expected=None)
     return DeletedReply(name=name)
 
 
