@@ -259,6 +259,20 @@ def test_what_is_refused_at_once_leaves_nothing_behind(http: httpx2.Client) -> N
     assert tree(http, it) == []
 
 
+def test_where_too_many_wait_the_message_is_refused_and_not_kept(api: Api, http: httpx2.Client) -> None:
+    it = begin(http)
+    lanes = {"messages": [{"role": "user", "content": "x"}], "lanes": [{}] * 4, "stream": True}
+    lanes["sampling"] = {"max_tokens": 1900}
+    with api.client() as one, one.stream("POST", "/api/v1/compare", json=lanes) as first:
+        with api.client() as other, other.stream("POST", "/api/v1/compare", json=lanes) as second:
+            begun = [events_of(first), events_of(second)]
+            assert [next(events)[0] for events in begun] == ["start", "start"]
+            refused = http.post(f"{ROOT}/{it}/messages", json={"content": "hello"})
+    refusal(refused, 429, "queue_full")
+    assert refused.headers["retry-after"] and tree(http, it) == []
+    api.wait_until_idle()
+
+
 def test_an_answer_that_fails_later_is_kept_with_the_reason(
     api: Api, http: httpx2.Client, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -6,7 +6,6 @@ import asyncio
 import logging
 import time
 from dataclasses import dataclass
-from types import TracebackType
 from typing import Self
 
 from persona_steering.backends.base import Completion, Message, Piece, Request
@@ -177,9 +176,7 @@ class Reply:
     def __enter__(self) -> Self:
         return self
 
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
+    def __exit__(self, *_: object) -> None:
         self.leave()
 
     async def next(self, timeout: float | None = None) -> WrittenToken | Finished | Broken | None:
