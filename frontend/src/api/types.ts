@@ -35,3 +35,8 @@ export type Live = Pick<
   | "SteerAck"
   | "Queued"
 >;
+export type Interval = Schemas["Interval"];
+export type Measurement = Schemas["Measurement"];
+export type Sweep = Schemas["Sweep"];
+export type Run = Schemas["Run"];
+export type Preset = Schemas["Preset"];
