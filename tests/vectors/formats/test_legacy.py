@@ -155,3 +155,9 @@ def test_a_damaged_json_vector_is_refused(tmp_path, stored_json, vectors, messag
 def test_truncated_json_is_refused(tmp_path, stored_json):
     with pytest.raises(VectorFileError, match="not valid JSON"):
         legacy.read_json(written(tmp_path, json.dumps(stored_json)[:-20]))
+
+
+def test_a_json_file_larger_than_any_vector_is_refused(tmp_path, stored_json, monkeypatch):
+    monkeypatch.setattr(legacy, "MAX_JSON", 100)
+    with pytest.raises(VectorFileError, match="more than 100 bytes"):
+        legacy.read_json(written(tmp_path, stored_json))

@@ -127,6 +127,28 @@ def test_a_torch_file_cut_anywhere_is_refused(tmp_path, saved):
             formats.read(tmp_path / "cut.pt", written_by="persona_vectors")
 
 
+def test_a_torch_file_that_unpacks_to_more_than_it_is_is_refused_unread(tmp_path, saved, monkeypatch):
+    whole = saved(torch.zeros(200, 1000))
+    with zipfile.ZipFile(whole) as source, zipfile.ZipFile(tmp_path / "bomb.pt", "w", zipfile.ZIP_DEFLATED) as bomb:
+        for name in source.namelist():
+            bomb.writestr(name, source.read(name))
+    assert (tmp_path / "bomb.pt").stat().st_size < 5000
+    monkeypatch.setattr(torch, "load", lambda *a, **k: pytest.fail("it was read"))
+    with pytest.raises(VectorFileError, match="unpack to more"):
+        formats.read(tmp_path / "bomb.pt", written_by="assistant-axis")
+
+
+def test_a_few_bytes_that_stand_for_very_many_values_are_refused(saved):
+    nested = [0.0] * 10
+    for _ in range(20):
+        nested = [nested] * 10
+    for payload in (torch.zeros(1).expand(1 << 30), nested, {"axis": torch.zeros(1, 1).expand(1 << 15, 1 << 14)}):
+        path = saved(payload)
+        assert path.stat().st_size < 5000
+        with pytest.raises(VectorFileError, match="more than any vector"):
+            formats.read(path, written_by="assistant-axis")
+
+
 @pytest.mark.parametrize(
     "payload",
     [None, 3, "text", [torch.ones(3)], {}, {"axis": torch.ones(3)}, {"x": 1}, torch.ones(3, 4) * 1j],

@@ -6,11 +6,13 @@ nobody said stays unsaid: a vector without a model is refused by `check_model` u
 
 from __future__ import annotations
 
+import contextlib
 import io
 import math
 import pickle
 import re
 import warnings
+import zipfile
 from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -35,6 +37,9 @@ from persona_steering.vectors.metadata import (
 from persona_steering.vectors.vector import SteeringVector, replace_metadata
 
 Array = NDArray[np.float32]
+MAX_VALUES = 64 * 1024 * 1024  # of all tensors of a file: 100 layers of 600 000
+MAX_ITEMS = 1_000_000  # tensors, lists, keys and plain values
+_NOT_TORCHS = "Ask its author for safetensors."
 
 # POSIX, home, Windows drive, UNC, URL: the folders of somebody's disk
 _ABSOLUTE_PATH = re.compile(r"\s*(/|~|[A-Za-z]:[\\/]|\\\\|file:)")
@@ -153,15 +158,18 @@ def load_pt(path: Path) -> object:
     """A `.pt` file as plain values, its tensors as float32 arrays.
 
     Raises: NotFoundError, DependencyError without torch, VectorFileError for a damaged file, and for a pickle
-        that needs more than tensors and plain values: it is refused unread.
+        that needs more than tensors and plain values: it is refused unread. So is what unpacks to more than it is.
     """
     torch = _torch(path)
     data = read_bytes(path)
+    _check_packing(path, data)
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # what torch warns of here is refused or converted below
             payload = torch.load(io.BytesIO(data), map_location="cpu", weights_only=True)
-            return _without_torch(payload, torch)
+            return _Plain(path, torch).of(payload)
+    except VectorFileError:
+        raise
     except pickle.UnpicklingError as exc:
         if "GLOBAL" in str(exc) or "allowed global" in str(exc):
             raise VectorFileError(
@@ -225,14 +233,44 @@ def _torch(path: Path) -> ModuleType:
     return torch
 
 
-def _without_torch(value: object, torch: Any) -> object:
-    if isinstance(value, torch.Tensor):
-        tensor: Any = value
-        if tensor.is_complex():
-            raise ValueError("complex tensor")
-        return tensor.detach().to(torch.float32).contiguous().numpy()
-    if isinstance(value, Mapping):
-        return {key: _without_torch(item, torch) for key, item in value.items()}
-    if isinstance(value, (list, tuple)):
-        return [_without_torch(item, torch) for item in value]
-    return value
+def _check_packing(path: Path, data: bytes) -> None:
+    """Refuses a zip that is compressed, which torch never writes: a small file could fill the memory."""
+    if not data.startswith(b"PK"):
+        return
+    with contextlib.suppress(zipfile.BadZipFile, ValueError, EOFError), zipfile.ZipFile(io.BytesIO(data)) as file:
+        members = file.infolist()
+        packed = any(member.compress_type != zipfile.ZIP_STORED for member in members)
+        if packed or sum(member.file_size for member in members) > len(data):
+            raise VectorFileError(f"{path} is refused: it would unpack to more than it is.", hint=_NOT_TORCHS)
+
+
+class _Plain:
+    """Turns what torch has read into plain values, as long as there are not too many of them.
+
+    A few bytes can stand for very many: a tensor that repeats one value, or lists that hold one another.
+    """
+
+    def __init__(self, path: Path, torch: Any) -> None:
+        self._path, self._torch = path, torch
+        self._values = self._items = 0
+
+    def of(self, value: object) -> object:
+        """The same without torch. Raises VectorFileError beyond the bounds, ValueError for complex numbers."""
+        self._items += 1
+        if isinstance(value, self._torch.Tensor):
+            tensor: Any = value
+            if tensor.is_complex():
+                raise ValueError("complex tensor")
+            self._values += tensor.numel()
+            self._check()
+            return tensor.detach().to(self._torch.float32).contiguous().numpy()
+        self._check()
+        if isinstance(value, Mapping):
+            return {key: self.of(item) for key, item in value.items()}
+        if isinstance(value, (list, tuple)):
+            return [self.of(item) for item in value]
+        return value
+
+    def _check(self) -> None:
+        if self._values > MAX_VALUES or self._items > MAX_ITEMS:
+            raise VectorFileError(f"{self._path} is refused: it holds more than any vector.", hint=_NOT_TORCHS)

@@ -40,6 +40,8 @@ _CONSUMED = {
     "opposite",
 }
 
+MAX_JSON = 64 * 1024 * 1024  # bytes; 80 layers of 8192 values take 15 MB
+
 
 def read_pt(path: Path, *, name: str | None = None, model: ModelIdentity | None = None) -> SteeringVector:
     """One of the `.pt` layouts above. Raises: NotFoundError, VectorFileError."""
@@ -133,8 +135,11 @@ def parse_pt(payload: object, origin: Import) -> SteeringVector:
 
 def load_json(path: Path) -> object:
     """A JSON file. Raises: NotFoundError, VectorFileError."""
+    data = read_bytes(path, MAX_JSON + 1)
+    if len(data) > MAX_JSON:
+        raise Import(path).error(f"it has more than {MAX_JSON} bytes, which no vector needs.")
     try:
-        return json.loads(read_bytes(path))
+        return json.loads(data)
     except (ValueError, RecursionError) as exc:
         raise Import(path).error("it is not valid JSON, or truncated.", "Copy it again from its source.") from exc
 
