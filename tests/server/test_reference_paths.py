@@ -8,6 +8,7 @@ import socket
 import threading
 import time
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
@@ -29,6 +30,7 @@ from persona_steering.interventions import Recipe
 from persona_steering.personas import trait_from_word
 from persona_steering.personas.datasets import Datasets
 from persona_steering.server.security import Door
+from persona_steering.server.stores.job_models import Job
 from persona_steering.vectors.formats.legacy import read_json
 
 SAID = {"message": "hello", "personas": {}, "traits": {}, "safety_enabled": True, "safety_strength": 1.0}
@@ -449,6 +451,26 @@ def test_a_custom_trait_is_written_and_its_vector_made_while_the_client_waits(
         assert http.delete(f"/api/vectors/{MODEL}/lion-heart").json()["success"] is True
 
 
+def test_a_vector_whose_job_is_cancelled_is_refused_with_the_reason(tmp_path: Path) -> None:
+    state = make_state(tmp_path)
+    with running(state, Door.at("127.0.0.1")) as api, api.client() as http, ThreadPoolExecutor() as pool:
+        with state.slot.turn():  # the job waits for its turn
+            asked = pool.submit(http.post, "/api/vectors/generate", json={"model_id": MODEL, "trait_id": "confident"})
+            state.jobs.cancel(waiting_job(api).id)
+        reply = asked.result(30)
+    assert (reply.status_code, list(reply.json())) == (409, ["detail"])
+    assert "cancelled" in reply.json()["detail"]
+
+
+def waiting_job(api: Api) -> Job:
+    """The one job there is, once it is there."""
+    for _ in range(1000):
+        if jobs := api.state.jobs.store.unfinished():
+            return jobs[0]
+        time.sleep(0.01)
+    raise AssertionError("there is no job")
+
+
 def test_leaving_while_a_vector_is_made_cancels_the_job(tmp_path: Path) -> None:
     state = make_state(tmp_path)
     with running(state, Door.at("127.0.0.1")) as api, state.slot.turn():  # the job waits for its turn
@@ -457,12 +479,9 @@ def test_leaving_while_a_vector_is_made_cancels_the_job(tmp_path: Path) -> None:
         head = f"POST /api/vectors/generate HTTP/1.1\r\nHost: {address.netloc}\r\nContent-Type: application/json\r\n"
         with socket.create_connection((address.hostname, address.port)) as plain:  # type: ignore[arg-type]
             plain.sendall(f"{head}Content-Length: {len(body)}\r\n\r\n".encode() + body)
-            for _ in range(1000):
-                if jobs := state.jobs.store.unfinished():
-                    break
-                time.sleep(0.01)
+            job = waiting_job(api)
         for _ in range(1000):
-            if state.jobs.store.get(jobs[0].id).cancel_requested:
+            if state.jobs.store.get(job.id).cancel_requested:
                 break
             time.sleep(0.01)
-        assert state.jobs.store.get(jobs[0].id).cancel_requested
+        assert state.jobs.store.get(job.id).cancel_requested

@@ -9,7 +9,7 @@ from collections.abc import AsyncIterator, Callable
 from fastapi import Request
 from fastapi.concurrency import run_in_threadpool
 
-from persona_steering.errors import ConflictError
+from persona_steering.errors import ConflictError, QualityError
 from persona_steering.server.errors import ApiError, without_paths
 from persona_steering.server.jobs import JobRunner
 from persona_steering.server.stores.job_models import Job
@@ -49,5 +49,15 @@ async def job_result(jobs: JobRunner, job: Job, request: Request) -> Job:
             job = await run_in_threadpool(jobs.cancel, job.id)
     if job.status == "succeeded":
         return job
-    said = f"{job.error.message} {job.error.hint}".strip() if job.error else f"the job is {job.status}."
-    raise ApiError(500, "server_error", "job_failed", without_paths(said), hint=f"See GET /api/v1/jobs/{job.id}")
+    raise _failed(job)
+
+
+def _failed(job: Job) -> ApiError:
+    """Why there is no result. What did not come out well enough is no failure of the server."""
+    hint = f"See GET /api/v1/jobs/{job.id}"
+    if job.error is None:
+        return ApiError(409, "invalid_request_error", "job_ended", f"the job is {job.status}.", hint=hint)
+    said = without_paths(f"{job.error.message} {job.error.hint}".strip())
+    if job.error.type == QualityError.__name__:
+        return ApiError(422, "invalid_request_error", "quality_not_met", said, hint=hint)
+    return ApiError(500, "server_error", "job_failed", said, hint=hint)

@@ -109,7 +109,12 @@ async def set_scale(body: ScaleRequest, state: StateDep) -> ScaleReply:
     return ScaleReply(steering_scale=web_system.set_scale(state, body.scale))
 
 
-@router.get("/visualization", operation_id="openReferenceVisualization", response_class=RedirectResponse)
+@router.get(
+    "/visualization",
+    operation_id="openReferenceVisualization",
+    response_class=RedirectResponse,
+    responses={404: {"content": {"text/plain": {}}, "description": "the page was not built with this server"}},
+)
 async def visualization() -> Response:
     """Leads to the page's Lab, where sweeps are drawn."""
     if is_built():
