@@ -141,7 +141,7 @@ def test_the_same_key_begins_one_job(api: Api, http: httpx2.Client) -> None:
         ("sweeps", {"name": "nobody"}, 404, "nobody"),
         ("sweeps", {"name": "../sage"}, 400, "name"),
         ("sweeps", {"name": "sage", "strengths": [1, 0]}, 400, "ascend"),
-        ("sweeps", {"name": "sage", "strenghts": [0, 1]}, 400, "strenghts"),
+        ("sweeps", {"name": "sage", "strenghts": [0, 1]}, 400, "Did you mean 'strengths'?"),
         ("layers", {"name": "sage", "layers": [99]}, 400, "99"),
         ("cards", {"name": "sage", "controls": 1}, 400, "controls"),
         ("cards", {"name": "sage", "max_new_tokens": 3}, 400, "max_new_tokens"),

@@ -133,4 +133,5 @@ def _on_http(request: Request, error: Exception) -> Response:
 
 def _on_invalid(request: Request, error: Exception) -> Response:
     assert isinstance(error, RequestValidationError)
-    return _respond(request, as_refusal(error))
+    body = getattr(request.scope.get("route"), "body_field", None)
+    return _respond(request, as_refusal(error, body and body.field_info.annotation))

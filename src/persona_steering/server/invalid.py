@@ -30,8 +30,8 @@ _MODELS: dict[str | int, type[BaseModel]] = {
 }
 
 
-def as_refusal(error: RequestValidationError) -> ApiError:
-    """400; pydantic's own account holds what was sent, and is not echoed."""
+def as_refusal(error: RequestValidationError, body: object = None) -> ApiError:
+    """400; pydantic's own account holds what was sent, and is not echoed. `body` is the model of the route's body."""
     found = error.errors()
     # a misspelt field says more than the one that is missing for it
     first = next((one for one in found if one["type"] == "extra_forbidden"), found[0])
@@ -42,7 +42,7 @@ def as_refusal(error: RequestValidationError) -> ApiError:
         message, param = "the body is not valid JSON.", ""
     elif first["type"] == "extra_forbidden":
         message = f"unknown field {place[-1]!r} in {_dotted(place[:-1]) or 'the body'}."
-        hint = nearest(str(place[-1]), _fields_at(place[:-1]))
+        hint = nearest(str(place[-1]), _fields_at(place[:-1], body))
     else:
         said = str(first["msg"]).removeprefix("Value error, ")
         message = f"{param or 'the body'}: {said[:1].lower()}{said[1:]}"
@@ -51,12 +51,13 @@ def as_refusal(error: RequestValidationError) -> ApiError:
     return ApiError(400, "invalid_request_error", code, message, param=param or None, hint=hint)
 
 
-def _fields_at(place: Sequence[str | int]) -> Sequence[str]:
-    """The fields there are at a place inside `steering`; none are known elsewhere."""
-    if "steering" not in place:
-        return ()
-    model = next(_MODELS[part] for part in reversed(place) if part in _MODELS)
-    return tuple(model.model_fields)
+def _fields_at(place: Sequence[str | int], body: object) -> Sequence[str]:
+    """The fields there are at a place of the body, or inside `steering`; none are known elsewhere."""
+    if "steering" in place:
+        return tuple(next(_MODELS[part] for part in reversed(place) if part in _MODELS).model_fields)
+    if not place and isinstance(body, type) and issubclass(body, BaseModel):
+        return tuple(body.model_fields)
+    return ()
 
 
 def _dotted(place: Sequence[str | int]) -> str:
