@@ -161,7 +161,7 @@ class VectorLibrary:
                 )
             except ConflictError as error:
                 raise ConflictError(error.message, hint="Give it another ?name=, or add ?overwrite=true.") from error
-        entry = next(one for one in self._open().entries((done.vector.metadata.kind,)) if one.path == done.path)
+            entry = self._open().find(done.vector.name, (done.vector.metadata.kind,))
         self._announce(entry, "made")
         for axis in done.axes:
             self._tell(LibraryChange(kind="axis", name=axis, change="made"))
