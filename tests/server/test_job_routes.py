@@ -177,6 +177,20 @@ def test_the_feed_begins_with_the_model_and_tells_of_jobs_vectors_and_conversati
         assert (missed.name, int(missed.id)) == ("job", int(last.id) + 1)
 
 
+def test_the_feed_tells_of_presets_and_conversations_that_somebody_else_changes(api: Api, http: httpx2.Client) -> None:
+    with listening(api, "/api/v1/events") as events:
+        next(events)
+        assert http.post("/api/v1/presets", json={"name": "warm", "steering": "sage:0.5"}).status_code == 201
+        assert http.patch("/api/v1/presets/warm", json={"description": "kind"}).status_code == 200
+        assert http.delete("/api/v1/presets/warm").status_code == 204
+        talk = http.post("/api/v1/conversations", json={}).json()["id"]
+        told = [next(events) for _ in range(4)]
+    assert [(event.data["kind"], event.data["name"], event.data["change"]) for event in told[:3]] == [
+        ("preset", "warm", change) for change in ("made", "changed", "deleted")
+    ]
+    assert (told[3].name, told[3].data["id"], told[3].data["change"]) == ("conversation", talk, "made")
+
+
 def test_too_many_listeners_are_refused_and_whoever_leaves_makes_room(
     api: Api, http: httpx2.Client, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -7,6 +7,7 @@ from typing import Annotated
 from fastapi import APIRouter, Depends, Response
 
 from persona_steering.server.deps import ERRORS, ExpectedDep, StateDep, tag
+from persona_steering.server.feed import LibraryChange
 from persona_steering.server.paging import Page
 from persona_steering.server.schemas.presets import PresetChanges, PresetQuery, PresetRequest
 from persona_steering.server.steering import of_form
@@ -25,6 +26,7 @@ def list_presets(state: StateDep, query: Annotated[PresetQuery, Depends()]) -> P
 def create_preset(body: PresetRequest, state: StateDep, response: Response) -> Preset:
     """Keeps steering under a name. Whether its vectors exist is seen when it is used, for each model anew."""
     made = state.presets.create(body.name, of_form(body.steering, state.config), description=body.description)
+    state.feed.tell(LibraryChange(kind="preset", name=made.name, change="made"))
     response.headers["location"] = f"/api/v1/presets/{made.name}"
     tag(response, made.version)
     return made
@@ -43,6 +45,7 @@ def update_preset(name: str, body: PresetChanges, state: StateDep, expected: Exp
     """Sets what is given."""
     steering = None if body.steering is None else of_form(body.steering, state.config)
     changed = state.presets.change(name, steering=steering, description=body.description, expected=expected)
+    state.feed.tell(LibraryChange(kind="preset", name=name, change="changed"))
     tag(response, changed.version)
     return changed
 
@@ -51,3 +54,4 @@ def update_preset(name: str, body: PresetChanges, state: StateDep, expected: Exp
 def delete_preset(name: str, state: StateDep, expected: ExpectedDep) -> None:
     """Forgets one."""
     state.presets.delete(name, expected=expected)
+    state.feed.tell(LibraryChange(kind="preset", name=name, change="deleted"))
