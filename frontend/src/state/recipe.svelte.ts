@@ -94,11 +94,11 @@ export class Recipe {
     this.chosen = this.parts[0]?.name ?? null;
   }
 
-  /** Keeps the recipe over a reload. Returns what stops that. */
-  remember(): () => void {
+  /** Takes over the recipe of the last visit, and keeps it from now on. To be called once. */
+  remember(): void {
     const found = localStorage.getItem(KEY);
     if (found) this.restore(found);
-    return $effect.root(() => {
+    $effect.root(() => {
       $effect(() =>
         localStorage.setItem(
           KEY,
