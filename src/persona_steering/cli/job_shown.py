@@ -141,7 +141,9 @@ def _show(session: Session, event: JobEvent, progress: ProgressReport) -> None:
 
     data = event.data
     if event.type == "progress":
-        progress(Progress(str(data["phase"]), int(str(data["done"])), int(str(data["total"]))))
+        ago = max(0.0, time.time() - event.created_at)  # of what is told again, because the job runs already
+        report = Progress(str(data["phase"]), int(str(data["done"])), int(str(data["total"])))
+        progress(report, at=time.monotonic() - ago)
     elif event.type == "sample":
         progress.show_sample(str(data.get("answer", "")))
     elif event.type == "log":

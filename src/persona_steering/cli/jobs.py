@@ -115,7 +115,9 @@ def cancel(session: Session, job_id: str) -> None:
 @common_options
 @pass_session
 def retry(session: Session, job_id: str, detach: bool) -> None:
-    """Queue a job that failed, was cancelled or interrupted; it goes on from the answers it has.
+    """Go on with a job that failed, was cancelled or interrupted.
+
+    It is queued again, and begins with the answers it has.
 
     \b
     Examples:

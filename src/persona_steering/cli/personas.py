@@ -93,6 +93,8 @@ def list_(session: Session, kinds: tuple[str, ...], loaded: bool, all_models: bo
     """
     from persona_steering.cli.render import emit_json, note
 
+    if session.server is not None and not loaded:
+        raise UsageError("a server is only asked what is in its memory.", hint="Add --loaded.")
     session.local |= not loaded  # what there is lies on this disk; what is in memory only a server knows
     everything = all_entries(session)
     entries = [entry for entry in everything if all_models or entry.card.status != "other model"]

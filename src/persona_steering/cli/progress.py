@@ -109,17 +109,21 @@ class ProgressReport:
         self._started = 0.0
         self._ended = True
 
-    def __call__(self, report: Report) -> None:
+    def __call__(self, report: Report, *, at: float | None = None) -> None:
+        """Shows a report; `at` is when it was made, on the monotonic clock, where that is not now."""
         if self._quiet or not report.total:
             return
+        now = time.monotonic() if at is None else at
         if report.done == 0 or report.phase != self._phase or self._ended:
-            self._begin(report)
+            self._begin(report, now)
         self._ended = report.done >= report.total
         if self._bars is not None and self._task is not None:
+            if at is not None and self._ended:
+                self._row(self._bars).stop_time = now
             self._bars.between, self._bars.sample = self._ended, printable(" ".join(report.sample.split()))
             self._bars.update(self._task, completed=report.done)
         elif self._ended:
-            seconds = time.monotonic() - self._started
+            seconds = now - self._started
             line = f"{label(report.phase)}: {report.done} of {report.total} in {seconds:.0f} s"
             self._console.print(line, markup=False, highlight=False, soft_wrap=True)
 
@@ -128,10 +132,14 @@ class ProgressReport:
         if self._bars is not None:
             self._bars.sample = printable(" ".join(text.split()))
 
-    def _begin(self, report: Report) -> None:
-        self._phase, self._started = report.phase, time.monotonic()
+    def _begin(self, report: Report, now: float) -> None:
+        self._phase, self._started = report.phase, now
         if self._bars is not None:
             self._task = self._bars.add_task(label(report.phase), total=report.total)
+            self._row(self._bars).start_time = now
+
+    def _row(self, bars: Progress) -> Task:
+        return next(task for task in bars.tasks if task.id == self._task)
 
     def __enter__(self) -> Self:
         if not self._quiet and self._console.is_terminal and not self._console.is_dumb_terminal:

@@ -46,7 +46,7 @@ def run_there(
     Raises what the server refuses it with, and what the job fails with. Ctrl-C cancels the job.
     """
     from persona_steering.cli.job_shown import watch
-    from persona_steering.cli.render import emit_json
+    from persona_steering.cli.render import emit_json, note
     from persona_steering.server.job_access import RemoteJobs
 
     jobs = RemoteJobs(joined.api)
@@ -57,6 +57,7 @@ def run_there(
         emit_json(job.model_dump(mode="json"))
     else:
         click.echo(job.id)
+        note(f"It goes on there. See: persona-steer jobs watch {job.id}", quiet=session.quiet)
     return None
 
 
@@ -82,7 +83,7 @@ def show_estimated(session: Session, found: JobEstimate) -> None:
     rows = {label(phase): f"{answers} answers" for phase, answers in found.phases.items()}
     rows["in all"] = f"{found.answers} answers of {found.max_tokens} tokens at most"
     rows |= {"time there": duration(found.seconds), "disk": size(found.disk_bytes)}
-    card("on the server", rows)
+    card(f"on {session.service.model.id}, by the server", rows)
     note(SAID, quiet=session.quiet)
 
 
