@@ -166,6 +166,17 @@ def test_steering_in_the_middle_is_what_the_engine_does_at_that_token(client: Cl
     assert done["steering"]["short"] == "pirate:1.2"
 
 
+def test_what_was_acknowledged_is_among_what_steered_the_answer_also_at_its_end(client: Client) -> None:
+    for length in (2, 3, 4, 5):
+        client.say("generate", messages=ASK, sampling={"max_tokens": length})
+        client.say("steer", steering="sage")
+        frames = client.until("done")
+        acknowledged = [frame["from_token"] for frame in frames if frame["type"] == "steer_ack"]
+        assert [one["from_token"] for one in frames[-1]["segments"]] == [0, *(x for x in acknowledged if x)]
+        if not acknowledged and "error" not in [frame["type"] for frame in frames]:
+            client.until("error")  # it came too late, and that is said
+
+
 def test_one_lane_is_steered_or_stopped_and_the_other_goes_on(client: Client, api: Api) -> None:
     client.say("generate", messages=ASK, lanes=[{}, {}], sampling={"seed": 5, "max_tokens": 40})
     frames = client.until("token")

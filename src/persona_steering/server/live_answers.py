@@ -52,17 +52,22 @@ class LiveAnswer:
     since: float = field(default_factory=time.monotonic)
     first: float | None = None
     ended: bool = False
+    changing: asyncio.Lock = field(default_factory=asyncio.Lock)  # so that an answer ends with all that steered it
 
     async def steer(self, asked: SteeringField | None, applied: Steered) -> int:
         """Gives it another recipe; returns the first token that it has a say in. Raises as `Answers.steer`."""
-        place = (await asyncio.to_thread(self.answers.steer, applied.recipe))[0]
-        assert place is not None, "where the only answer has ended, an error is raised"
+        async with self.changing:
+            place = (await asyncio.to_thread(self.answers.steer, applied.recipe))[0]
+            assert place is not None, "where the only answer has ended, an error is raised"
+            self._note(place, asked, applied)
+        return place
+
+    def _note(self, place: int, asked: SteeringField | None, applied: Steered) -> None:
         self.applied = applied
         segment = Segment(from_token=place, asked=asked, applied=applied.echo())
         self.segments = [*(one for one in self.segments if one.from_token != place), segment]
         if self.writing is not None:
             self.writing.steer(segment)
-        return place
 
     def timings(self) -> Timings:
         """So far."""
@@ -153,27 +158,28 @@ class Generation:
         telling = Telling(lane.lane)
         try:
             with lane.answers:
-                while (arrived := await lane.answers.next()) is not None:
-                    if await self._took(lane, telling, arrived[1]):
-                        return
+                while not lane.ended and (arrived := await lane.answers.next()) is not None:
+                    if isinstance(arrived[1], Completion):
+                        async with lane.changing:
+                            await self._end(lane, arrived[1])
+                    else:
+                        await self._took(lane, telling, arrived[1])
         except Exception as error:  # a task has nobody else to tell
             await self._broke(lane, error)
 
-    async def _took(self, lane: LiveAnswer, telling: Telling, item: Piece | Completion) -> bool:
-        """Tells what came of an answer; whether that was its end."""
-        if isinstance(item, Piece):
-            if item.tokens and lane.first is None:
-                lane.first = time.monotonic() - lane.since
-            written = telling.tell(item)
-            self.tell(LiveToken(generation=self.id, seq=self.next_seq, **dict(written)))
+    async def _took(self, lane: LiveAnswer, telling: Telling, piece: Piece) -> None:
+        if piece.tokens and lane.first is None:
+            lane.first = time.monotonic() - lane.since
+        self.tell(LiveToken(generation=self.id, seq=self.next_seq, **dict(telling.tell(piece))))
+        if lane.writing is not None:
+            await absorb(lane.writing, piece)
+
+    async def _end(self, lane: LiveAnswer, done: Completion) -> None:
         node = None
         if lane.writing is not None:
-            node = await absorb(lane.writing, item, queued_s=lane.answers.waited())
-        if isinstance(item, Piece):
-            return False
+            node = await absorb(lane.writing, done, queued_s=lane.answers.waited())
         lane.ended = True
-        self.tell(self._done(lane, item, node))
-        return True
+        self.tell(self._done(lane, done, node))
 
     def _done(self, lane: LiveAnswer, done: Completion, node: MessageNode | None) -> LiveDone:
         return LiveDone(
