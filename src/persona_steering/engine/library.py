@@ -13,7 +13,7 @@ from pathlib import Path
 from pydantic import JsonValue
 
 from persona_steering.config import Config
-from persona_steering.errors import ConflictError, UsageError, VectorFileError, unknown
+from persona_steering.errors import ConflictError, UsageError, unknown
 from persona_steering.files import storage_error
 from persona_steering.personas.manager import STEERABLE
 from persona_steering.personas.preload import PreloadList
@@ -52,11 +52,12 @@ class Entry:
         return int(hashlib.sha256(content.encode()).hexdigest()[:13], 16)  # a number that JavaScript holds exactly
 
     @property
-    def known(self) -> VectorMetadata:
-        """Its metadata. Raises VectorFileError for a file that cannot be read."""
-        if self.card.metadata is None:
-            raise VectorFileError(f"{self.card.name!r} cannot be read: {self.card.reason}", hint="Delete it.")
-        return self.card.metadata
+    def size(self) -> int:
+        """Of its file in bytes; 0 where that is gone by now."""
+        try:
+            return self.path.stat().st_size
+        except OSError:
+            return 0
 
 
 class Library:
