@@ -222,10 +222,6 @@ def test_deleting_takes_it_away_and_knows_personas_from_traits(tmp_path: Path) -
 def test_without_a_model_the_status_says_so_and_chat_says_what_to_do(tmp_path: Path) -> None:
     state = make_state(tmp_path)
     state.slot.unload()
-    model = state.config.model  # its folder's name has a colon, so that the engine has to be said
-    state.slot._config = state.config.model_copy(
-        update={"model": model.model_copy(update={"name": f"hf:{model.name}"})}
-    )
     with running(state, Door.at("127.0.0.1")) as api, api.client() as http:
         status = http.get("/api/status").json()
         assert (status["model_loaded"], status["safety_floor"]) == (False, None)
