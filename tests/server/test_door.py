@@ -148,7 +148,7 @@ def test_where_no_key_is_asked_for_a_token_means_nothing(opened: TestClient) -> 
 
 
 def test_a_named_site_may_ask_and_read_but_not_by_cookies(closed: tuple[TestClient, Door]) -> None:
-    client, _ = closed
+    client, door = closed
     asked = {"origin": SITE, "access-control-request-method": "POST", "access-control-request-headers": "content-type"}
     preflight = client.options("/take", headers=asked)
     assert preflight.status_code == 204
@@ -158,7 +158,8 @@ def test_a_named_site_may_ask_and_read_but_not_by_cookies(closed: tuple[TestClie
     site = {"origin": SITE, "sec-fetch-site": "cross-site"}
     answer = client.post("/take", json={}, headers={**site, **BEARER})
     assert answer.text == "1 2" and answer.headers["access-control-allow-origin"] == SITE
-    refused = client.post("/take", json={}, headers=site)
+    cookie = client.get(keyring(door).link("")).headers["set-cookie"].partition(";")[0]
+    refused = client.post("/take", json={}, headers={**site, "cookie": cookie})
     assert code_of(refused)[0] == 401 and refused.headers["access-control-allow-origin"] == SITE
     for reply in (preflight, answer, refused):
         assert "access-control-allow-credentials" not in reply.headers

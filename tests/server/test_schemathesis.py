@@ -24,7 +24,7 @@ from tests.server.api import Api, make_state, running
 
 from persona_steering.server.security import Door
 
-EXAMPLES = int(os.environ.get("PERSONA_STEER_FUZZ", "6"))
+EXAMPLES = int(os.environ.get("PERSONA_STEER_FUZZ", "2"))
 DOCUMENT = Path(__file__).parents[2] / "docs" / "openapi.json"
 CHECKS = [
     not_a_server_error,

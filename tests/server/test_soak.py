@@ -1,4 +1,4 @@
-"""Eight kinds of clients at once: no answer is wrong, and nothing is left behind.
+"""Nine kinds of clients at once: no answer is wrong, and nothing is left behind.
 
 The default run takes some seconds; PERSONA_STEER_SOAK=600 (`make soak`) takes so many.
 """

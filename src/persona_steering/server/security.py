@@ -138,9 +138,7 @@ class Door:
         origins, sites = headers.getlist("origin"), headers.getlist("sec-fetch-site")
         if len(origins) == 1 and origins[0] in self.origins:
             return
-        # a page's scheme is not known behind a proxy, its name and port are
-        own = all(_is_web(origin) and urlsplit(origin).netloc == headers.get("host") for origin in origins)
-        if own and all(site in _FETCHED_FROM for site in sites):
+        if _is_own(headers) and all(site in _FETCHED_FROM for site in sites):
             return
         raise ApiError(
             403,
@@ -151,7 +149,9 @@ class Door:
         )
 
     def _check_key(self, headers: Headers, scope: Scope, keyring: Keyring) -> None:
-        given, cookies = headers.get("authorization", ""), headers.getlist("cookie")
+        given = headers.get("authorization", "")
+        # the cookie is for the server's own page alone
+        cookies = headers.getlist("cookie") if _is_own(headers) else []
         if keyring.fits(given, cookies, scope.get("subprotocols", ())):
             return
         raise _unknown_key("the API key is missing or wrong.", "Send it with: Authorization: Bearer KEY")
@@ -195,6 +195,13 @@ def _checked_origin(origin: str) -> str:
             return origin.lower()
     raise UsageError(
         f"{origin!r} is not an origin.", hint="Name each site in full, such as --cors-origin https://app.example.org"
+    )
+
+
+def _is_own(headers: Headers) -> bool:
+    """Whether no page of another origin asks. A page's scheme is not known behind a proxy, its name and port are."""
+    return all(
+        _is_web(origin) and urlsplit(origin).netloc == headers.get("host") for origin in headers.getlist("origin")
     )
 
 
