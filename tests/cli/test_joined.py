@@ -190,6 +190,7 @@ def test_load_and_unload_act_on_the_memory_of_the_server(cli: Cli, api: Api) -> 
     assert {"raw", "pirate"} <= set(api.serving.loaded())
     listed = cli("list", "--loaded", "--json")
     assert {"raw", "pirate"} <= {entry["name"] for entry in listed.data}
+    assert cli("list", "--server", api.url).code == 2
     gone = cli("unload", "--all", "--json")
     assert gone.data == {"model": MODEL, "loaded": []} and api.serving.loaded() == []
     assert cli("unload", "raw").code == 4

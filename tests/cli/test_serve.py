@@ -18,6 +18,7 @@ from persona_steering.config import get_config
 from persona_steering.errors import UsageError
 from persona_steering.server.database import Database, database_file
 from persona_steering.server.keys import chosen_key
+from persona_steering.engine.remote.presence import Presence
 from persona_steering.server.listening import listen
 from persona_steering.vectors import ModelIdentity, VectorStore
 
@@ -47,9 +48,11 @@ def test_it_says_where_it_is_and_stops_cleanly_at_a_signal(
         headers = {"authorization": "Bearer k3y", "content-type": "application/json"}
         reply = httpx2.post(found[1], content=found[2], headers=headers, timeout=60)
         assert (reply.status_code, reply.json()["steering"]["applied"][0]["name"]) == (200, "sage")
+        (told,) = (home / "state").glob("server-*.json")
+        assert Presence.model_validate_json(told.read_text()).key == "k3y"
         process.send_signal(number)
         _, rest = process.communicate(timeout=60)
-    assert process.returncode == 0
+    assert process.returncode == 0 and not told.exists()
     assert logged in rest and rest.rstrip().endswith("Stopped.")
     assert "Traceback" not in rest
 

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
 def list_(chat: Chat, argument: str) -> None:
     """Shows the personas and traits of the model."""
-    from persona_steering.cli.personas import COLUMNS, all_entries
+    from persona_steering.cli.personas import COLUMNS, NOTHING, all_entries
 
     names, loaded = set(chat.service.available()), set(chat.service.loaded())
     rows = []
@@ -25,6 +25,8 @@ def list_(chat: Chat, argument: str) -> None:
         if entry.name in names and entry.card.kind in ("persona", "trait"):
             name, kind, _, *rest = entry.cells()
             rows.append((name, kind, "yes" if entry.name in loaded else "", *rest))
+    for name in sorted(names - {row[0] for row in rows}):  # of a server with a store of its own
+        rows.append((name, NOTHING, "yes" if name in loaded else "", *[NOTHING] * len(COLUMNS[3:])))
     if not rows:
         note("There is no persona yet. Make one: /create pirate --from-archetype pirate --quick")
         return
