@@ -35,7 +35,8 @@ export function standardise(
   };
 }
 
-function spread(values: readonly number[]): { mean: number; std: number } {
+/** Of the values alone: their mean and their standard deviation. */
+export function spread(values: readonly number[]): { mean: number; std: number } {
   const mean = values.reduce((sum, value) => sum + value, 0) / Math.max(values.length, 1);
   const variance =
     values.reduce((sum, value) => sum + (value - mean) ** 2, 0) / Math.max(values.length - 1, 1);
