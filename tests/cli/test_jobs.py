@@ -7,8 +7,10 @@ import signal
 import threading
 import time
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 
+import click
 import pytest
 from tests.cli.conftest import Cli, make_calibration, make_vector
 from tests.engine.create_persona import EFFORT
@@ -16,6 +18,8 @@ from tests.server.api import Api
 from tests.server.found import found_server
 
 from persona_steering.backends.wrapper import ModelWrapper
+from persona_steering.cli.context import Session
+from persona_steering.cli.create_there import Asked, show_made
 from persona_steering.cli.job_shown import error_of_job
 from persona_steering.engine import create
 from persona_steering.errors import ModelError, PersonaSteeringError, QualityError
@@ -113,6 +117,17 @@ def test_what_a_server_refuses_is_no_job(cli: Cli, served: Api) -> None:
     assert cli("jobs", "watch", "job_1").code == 2
     assert cli("jobs", "cancel", "job_01J8Z3Q4R5S6T7V8W9X0Y1Z2A3").code == 4
     assert cli("jobs", "list", "--status", "failed").err.strip() == "There are none of these."
+
+
+def test_what_a_server_of_another_store_has_made_is_shown_as_it_tells(
+    served: Api, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with click.Context(click.Command("create")):
+        session = Session(server=served.url, local=False)
+        assert session.joined is not None and session.joined.is_here
+        show_made(session, replace(session.joined, is_here=False), Asked("persona", "bard", {}))
+    shown = capsys.readouterr().out
+    assert shown.startswith(f"bard (persona) on {served.url}") and "status" in shown
 
 
 def test_ctrl_c_cancels_the_job_and_says_how_it_goes_on(cli: Cli, served: Api) -> None:

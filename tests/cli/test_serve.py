@@ -15,10 +15,10 @@ from tests.cli.conftest import Cli
 from tests.cli.test_main import SOURCE
 
 from persona_steering.config import get_config
+from persona_steering.engine.remote.presence import Presence
 from persona_steering.errors import UsageError
 from persona_steering.server.database import Database, database_file
 from persona_steering.server.keys import chosen_key
-from persona_steering.engine.remote.presence import Presence
 from persona_steering.server.listening import listen
 from persona_steering.vectors import ModelIdentity, VectorStore
 
