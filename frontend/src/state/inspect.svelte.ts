@@ -101,11 +101,6 @@ class Inspect {
     this.read(subject, axes);
   }
 
-  /** Keeps what came with an answer while it was written. */
-  keep(id: string, read: Read): void {
-    if (!this.reads.has(id)) this.reads.set(id, read);
-  }
-
   choose(subject: Subject, at: number): void {
     if (this.chosen?.subject.id === subject.id && this.chosen.at === at) return;
     this.chosen = { subject, at };
