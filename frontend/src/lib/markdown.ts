@@ -3,7 +3,16 @@
 import DOMPurify from "dompurify";
 import { Marked } from "marked";
 
-const marked = new Marked({ gfm: true, breaks: true, async: false });
+// HTML that a model writes is shown as it stands, and pictures, which would have to be fetched, as links.
+const marked = new Marked({
+  gfm: true,
+  breaks: true,
+  async: false,
+  renderer: {
+    html: ({ text }) => escaped(text),
+    image: ({ href, text }) => `<a href="${escaped(href)}">${escaped(text || href)}</a>`,
+  },
+});
 
 const TAGS = [
   ..."p br hr strong em del code pre blockquote ul ol li h1 h2 h3 h4 h5 h6 a".split(" "),
@@ -35,4 +44,9 @@ export function settled(text: string): [string, string] {
   const open = fences.length % 2 ? fences.at(-1)!.index : text.length;
   const end = text.lastIndexOf("\n\n", open);
   return end < 0 ? ["", text] : [text.slice(0, end + 2), text.slice(end + 2)];
+}
+
+function escaped(text: string): string {
+  const entities: Record<string, string> = { "&": "&amp;", "<": "&lt;", ">": "&gt;", '"': "&quot;" };
+  return text.replace(/[&<>"]/g, (found) => entities[found]!);
 }
