@@ -45,3 +45,5 @@ export type VectorDetail = Schemas["VectorDetail"];
 export type PastMessage = Schemas["PastMessage"];
 export type ProjectedText = Schemas["ProjectedText"];
 export type Alternatives = Schemas["Alternatives"];
+export type ConversationFile = Schemas["ConversationFile-Input"];
+export type TextCompletion = Schemas["TextCompletion"];

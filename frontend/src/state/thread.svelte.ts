@@ -15,11 +15,13 @@ import type {
 } from "../api/types";
 import { newestLeaf, path, siblings } from "../lib/tree";
 import { conversations } from "./conversations.svelte";
+import { inspect } from "./inspect.svelte";
 import { recipe } from "./recipe.svelte";
 import { router } from "./router.svelte";
 import { sampling } from "./sampling.svelte";
 import { server } from "./server.svelte";
 import { toasts } from "./toasts.svelte";
+import { view } from "./view.svelte";
 
 /** A token as it came, with what was read at it. */
 export interface SeenToken {
@@ -143,7 +145,8 @@ class Thread {
     this.steering = setTimeout(() => this.live.steer(this.steered ? steering : null), STEER_EVERY);
   }
 
-  private async begin(): Promise<Conversation> {
+  /** An empty conversation, of which the address tells from now on. */
+  async begin(): Promise<Conversation> {
     this.conversation = await ask<Conversation>("POST", "/api/v1/conversations", { body: {} });
     router.replace("chat", [this.conversation.id]);
     return this.conversation;
@@ -152,7 +155,8 @@ class Thread {
   private generate(conversation: NonNullable<Frames["Generate"]["conversation"]>): void {
     this.problem = null;
     this.position = 0;
-    const steering = this.steered ? recipe.steering : null;
+    const asked = this.steered ? recipe.steering : null;
+    const steering = view.heat ? inspect.traced(asked) : asked;
     this.live.generate(
       { conversation, lanes: [{ label: "", steering }], sampling: sampling.asked },
       {
