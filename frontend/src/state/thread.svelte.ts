@@ -55,6 +55,7 @@ class Thread {
   /** Whether answers are steered by the recipe; otherwise the base model answers. */
   steered = $state(true);
   private live = new Live();
+  private asked = ""; // the recipe that the answer began with
   private frame = 0;
   private unshown: Frames["LiveToken"][] = [];
   private steering: ReturnType<typeof setTimeout> | null = null;
@@ -185,6 +186,7 @@ class Thread {
     if (!lane.answer) return;
     this.leaf = lane.answer.id;
     const { steering } = lane;
+    if (this.steered && JSON.stringify(recipe.steering) !== this.asked) this.live.steer(recipe.steering); // changed meanwhile
     this.writing = {
       messageId: lane.answer.id,
       text: "",

@@ -23,7 +23,7 @@ MIN_PCA = 3  # personas; two lie on a line whatever they are
 COMPONENTS = 5
 
 
-class Pair(Closed):
+class Likeness(Closed):
     """Two vectors. `cosines` are by layer."""
 
     first: str
@@ -52,7 +52,7 @@ class Similarity(Closed):
 
     names: tuple[str, ...]
     layers: tuple[Layer, ...]
-    pairs: tuple[Pair, ...]
+    pairs: tuple[Likeness, ...]
     chance_overlap: float
     space: PersonaSpace | None
 
@@ -106,9 +106,9 @@ def common_band(vectors: Sequence[SteeringVector]) -> tuple[int, ...]:
     return found
 
 
-def _pair(first: str, second: str, a: Mapping[int, np.ndarray], b: Mapping[int, np.ndarray]) -> Pair:
+def _pair(first: str, second: str, a: Mapping[int, np.ndarray], b: Mapping[int, np.ndarray]) -> Likeness:
     cosines = {layer: float(a[layer] @ b[layer]) for layer in a}
-    return Pair(
+    return Likeness(
         first=first,
         second=second,
         cosine=float(np.mean(list(cosines.values()))),

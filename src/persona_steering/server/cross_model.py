@@ -23,11 +23,11 @@ from persona_steering.server.schemas.reference import (
     CustomTrait,
     CustomTraitReply,
     CustomTraits,
-    ModelFacts,
     ModelRow,
     ModelRows,
     NewCustomTrait,
-    Pair,
+    PromptPair,
+    ReferenceModelFacts,
     Said,
     SteeringTest,
     StoredTrait,
@@ -56,13 +56,15 @@ def models(state: ServerState) -> ModelRows:
     return ModelRows(models=[_model_row(state)])
 
 
-def model_facts(state: ServerState, model_id: str) -> ModelFacts:
+def model_facts(state: ServerState, model_id: str) -> ReferenceModelFacts:
     """What is known of it. Raises NotFoundError for a model that is not listed."""
     row = _checked_row(state, model_id)
     if state.slot.status.state != "ready":
-        return ModelFacts(**row.model_dump(), loaded=False, num_layers=None, hidden_size=None, device=None, dtype=None)
+        return ReferenceModelFacts(
+            **row.model_dump(), loaded=False, num_layers=None, hidden_size=None, device=None, dtype=None
+        )
     backend = state.slot.open_backend()
-    return ModelFacts(
+    return ReferenceModelFacts(
         **row.model_dump(),
         loaded=True,
         num_layers=backend.identity.num_layers,
@@ -264,8 +266,8 @@ def _custom(datasets: Datasets, trait: Trait) -> CustomTrait:
     )
 
 
-def _pairs(trait: Trait) -> list[Pair]:
-    return [Pair(pos=pair.pos, neg=pair.neg) for pair in trait.pairs]
+def _pairs(trait: Trait) -> list[PromptPair]:
+    return [PromptPair(pos=pair.pos, neg=pair.neg) for pair in trait.pairs]
 
 
 def _word(trait: Trait) -> str:

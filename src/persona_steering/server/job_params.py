@@ -85,7 +85,7 @@ class PersonaParams(CreationParams):
         return self
 
 
-class Pair(Closed):
+class InstructionPair(Closed):
     """Two system prompts that differ in a trait only."""
 
     positive: Prompt = Field(description="shows the trait")
@@ -104,7 +104,7 @@ class TraitParams(CreationParams):
         default=None, max_length=64, description="null: that of the library's trait of this name, else its absence"
     )
     name: Name | None = Field(default=None, description="null: the word itself")
-    pairs: tuple[Pair, ...] | None = Field(
+    pairs: tuple[InstructionPair, ...] | None = Field(
         default=None, min_length=1, max_length=MAX_WRITTEN, description="null: the library's, else made of the words"
     )
 

@@ -9,7 +9,7 @@ from persona_steering.engine.previews import preview_persona, preview_trait, wri
 from persona_steering.engine.writing import open_writer
 from persona_steering.personas import list_archetypes, list_traits, load_archetype, load_library_trait
 from persona_steering.personas.datasets import Datasets
-from persona_steering.server.job_params import Pair
+from persona_steering.server.job_params import InstructionPair
 from persona_steering.server.lane import LanedBackend
 from persona_steering.server.paging import Page
 from persona_steering.server.schemas.library import (
@@ -81,7 +81,7 @@ def trait_preview(state: ServerState, asked: TraitPreviewRequest, cancelled: Cal
         name=trait.name,
         opposite=trait.opposite,
         description=trait.description,
-        pairs=[Pair(positive=pair.pos, negative=pair.neg) for pair in trait.pairs],
+        pairs=[InstructionPair(positive=pair.pos, negative=pair.neg) for pair in trait.pairs],
         questions=list(found.questions),
         source=found.source,
     )

@@ -12,7 +12,10 @@ Layer = Annotated[int, Field(ge=0)]
 class Closed(BaseModel):
     """No unknown keys, no changes, no numbers that are none."""
 
-    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
+    # What is written out always has all its fields, and its schema says so.
+    model_config = ConfigDict(
+        extra="forbid", frozen=True, allow_inf_nan=False, json_schema_serialization_defaults_required=True
+    )
 
 
 class Interval(Closed):

@@ -15,11 +15,11 @@ from persona_steering.server.schemas.reference import (
     CustomTraitReply,
     CustomTraits,
     Health,
-    ModelFacts,
     ModelRows,
     ModelTest,
     ModelTestReply,
     NewCustomTrait,
+    ReferenceModelFacts,
     Said,
     SteeringTest,
     SteeringTestReply,
@@ -48,7 +48,7 @@ def list_models(state: StateDep) -> ModelRows:
 
 
 @router.get("/api/models/{model_id:path}/info", operation_id="getReferenceModel")
-def get_model(model_id: str, state: StateDep) -> ModelFacts:
+def get_model(model_id: str, state: StateDep) -> ReferenceModelFacts:
     """What is known of a model."""
     return cross_model.model_facts(state, model_id)
 

@@ -170,7 +170,7 @@ class ModelRows(Reference):
     models: list[ModelRow]
 
 
-class ModelFacts(ModelRow):
+class ReferenceModelFacts(ModelRow):
     """GET /api/models/{id}/info."""
 
     loaded: bool
@@ -203,7 +203,7 @@ class ModelTestReply(Reference):
     generation_time: float = Field(description="seconds")
 
 
-class Pair(Reference):
+class PromptPair(Reference):
     """Two opposite instructions."""
 
     pos: str
@@ -216,7 +216,7 @@ class CustomTrait(Reference):
     id: str
     name: str
     description: str
-    prompt_pairs: list[Pair]
+    prompt_pairs: list[PromptPair]
     evaluation_questions: list[str]
     eval_prompt: str
     created_at: str
@@ -248,7 +248,7 @@ class CustomTraitReply(Reference):
     success: Literal[True] = True
     trait_id: str
     trait_name: str
-    prompt_pairs: list[Pair]
+    prompt_pairs: list[PromptPair]
     evaluation_questions: list[str]
     eval_prompt: str
     num_custom_traits: int
