@@ -61,7 +61,9 @@ async function fileOf({ subject }: Chosen, content: string): Promise<Conversatio
 }
 
 /** Messages that are kept nowhere as a conversation of their own. */
-export function chainOf(messages: readonly { role: FileMessage["role"]; content: string }[]): ConversationFile {
+export function chainOf(
+  messages: readonly { role: FileMessage["role"]; content: string }[],
+): ConversationFile {
   const now = Date.now() / 1000;
   const chain = messages.map(({ role, content }, at) => ({
     id: `${at}`,

@@ -77,7 +77,15 @@ describe("shades", () => {
 
   it("say nothing below the threshold, and nothing where all are alike", () => {
     expect(shaded(pairs, { ...PLAIN, threshold: 2 }).shades.every((one) => one.line === 0)).toBe(true);
-    expect(shaded([[1, 1], [1, 1]], PLAIN).z).toEqual([null, null]);
+    expect(
+      shaded(
+        [
+          [1, 1],
+          [1, 1],
+        ],
+        PLAIN,
+      ).z,
+    ).toEqual([null, null]);
     expect(shaded([[1, 1]], { ...PLAIN, moment: "change" }).shades[0]!.line).toBe(0);
   });
 });

@@ -27,7 +27,8 @@ export interface Chosen {
   at: number;
 }
 
-export type Loaded<T> = { state: "loading" } | { state: "failed"; error: ApiError } | { state: "done"; found: T };
+export type Loaded<T> =
+  { state: "loading" } | { state: "failed"; error: ApiError } | { state: "done"; found: T };
 
 /** A token's readings at every layer. */
 export interface Profile {
@@ -89,7 +90,7 @@ class Inspect {
   /** Reads a text along the axes that are shown, unless that is known. Call it in `$effect`. */
   read(subject: Subject, axes: readonly string[]): void {
     const known = this.reads.get(subject.id)?.axes;
-    const missing = axes.filter((axis) => !known?.has(axis));
+    const missing = [...new Set(axes)].filter((axis) => !known?.has(axis));
     const key = [subject.id, ...missing].join(" ");
     if (!missing.length || this.going.has(key) || this.failures.has(subject.id) || !server.isReady) return;
     this.going.add(key);
@@ -127,7 +128,9 @@ class Inspect {
 
   private async project(subject: Subject, axes: string[]): Promise<void> {
     try {
-      const found = await ask<ProjectedText>("POST", "/api/v1/project", { body: { ...textOf(subject), axes } });
+      const found = await ask<ProjectedText>("POST", "/api/v1/project", {
+        body: { ...textOf(subject), axes },
+      });
       const read = readOf(found, subject.messages.length - 1);
       this.reads.set(subject.id, joined(this.reads.get(subject.id), read));
     } catch (error) {
