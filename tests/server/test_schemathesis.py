@@ -33,8 +33,8 @@ CHECKS = [
     response_headers_conformance,
     response_schema_conformance,
 ]
-# The first never ends; the others take the model away that all others are asked of.
-LEFT_OUT = ["followServer", "loadModel", "unloadModel", "loadReferenceModel"]
+# The first never ends, the next take the model away that all others are asked of, the last write for a minute.
+LEFT_OUT = ["followServer", "loadModel", "unloadModel", "loadReferenceModel", "previewPersona", "previewTrait"]
 
 schema = schemathesis.openapi.from_dict(json.loads(DOCUMENT.read_text())).exclude(operation_id=LEFT_OUT)
 
@@ -42,6 +42,7 @@ schema = schemathesis.openapi.from_dict(json.loads(DOCUMENT.read_text())).exclud
 @pytest.fixture(scope="module")
 def api(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Api]:
     state = make_state(tmp_path_factory.mktemp("fuzzed"), deadline=0.2)
+    state.jobs.start = lambda: None  # type: ignore[method-assign]  # jobs are taken, and would go on for minutes
     with running(state, Door.at("127.0.0.1")) as api:
         yield api
 
