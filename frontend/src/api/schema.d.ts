@@ -2284,6 +2284,18 @@ export interface components {
          * @description A whole answer.
          */
         ChatCompletion: {
+            /** Id */
+            id: string;
+            /**
+             * Created
+             * @description seconds since 1970
+             */
+            created: number;
+            /**
+             * Model
+             * @description as it was asked for
+             */
+            model: string;
             /**
              * Seed
              * @description the same seed gives the same answer
@@ -2301,18 +2313,12 @@ export interface components {
              * @description other steering that was given meanwhile
              */
             changes: components["schemas"]["SteeringChange"][];
-            /** Id */
-            id: string;
             /**
              * Object
              * @default chat.completion
              * @constant
              */
             object?: "chat.completion";
-            /** Created */
-            created: number;
-            /** Model */
-            model: string;
             /** Choices */
             choices: components["schemas"]["Choice"][];
             usage: components["schemas"]["Usage"];
@@ -2333,6 +2339,26 @@ export interface components {
         /**
          * ChatRequest
          * @description POST /v1/chat/completions.
+         * @example {
+         *       "messages": [
+         *         {
+         *           "content": "How was your day?",
+         *           "role": "user"
+         *         }
+         *       ],
+         *       "model": "persona-steer",
+         *       "seed": 16,
+         *       "steering": {
+         *         "personas": {
+         *           "sage": 0.6
+         *         },
+         *         "trace": {
+         *           "axes": [
+         *             "sage"
+         *           ]
+         *         }
+         *       }
+         *     }
          */
         ChatRequest: {
             /**
@@ -2445,6 +2471,11 @@ export interface components {
         /**
          * CompletionRequest
          * @description POST /v1/completions: the model goes on from a text, without a chat template.
+         * @example {
+         *       "max_tokens": 32,
+         *       "model": "persona-steer:sage@0.4",
+         *       "prompt": "Once upon a time"
+         *     }
          */
         CompletionRequest: {
             /**
@@ -2700,7 +2731,7 @@ export interface components {
             /** Description */
             description: string;
             /** Prompt Pairs */
-            prompt_pairs: components["schemas"]["persona_steering__server__schemas__reference__Pair"][];
+            prompt_pairs: components["schemas"]["PromptPair"][];
             /** Evaluation Questions */
             evaluation_questions: string[];
             /** Eval Prompt */
@@ -2728,7 +2759,7 @@ export interface components {
             /** Trait Name */
             trait_name: string;
             /** Prompt Pairs */
-            prompt_pairs: components["schemas"]["persona_steering__server__schemas__reference__Pair"][];
+            prompt_pairs: components["schemas"]["PromptPair"][];
             /** Evaluation Questions */
             evaluation_questions: string[];
             /** Eval Prompt */
@@ -3132,6 +3163,22 @@ export interface components {
             warnings: string[];
         };
         /**
+         * InstructionPair
+         * @description Two system prompts that differ in a trait only.
+         */
+        InstructionPair: {
+            /**
+             * Positive
+             * @description shows the trait
+             */
+            positive: string;
+            /**
+             * Negative
+             * @description shows its opposite
+             */
+            negative: string;
+        };
+        /**
          * Interval
          * @description A mean with its 95 % interval.
          */
@@ -3521,6 +3568,24 @@ export interface components {
             positive: string[];
             /** Negative */
             negative: string[];
+        };
+        /**
+         * Likeness
+         * @description Two vectors. `cosines` are by layer.
+         */
+        Likeness: {
+            /** First */
+            first: string;
+            /** Second */
+            second: string;
+            /** Cosine */
+            cosine: number;
+            /** Cosines */
+            cosines: {
+                [key: string]: number;
+            };
+            /** Overlap */
+            overlap: number;
         };
         /**
          * Limits
@@ -3945,6 +4010,43 @@ export interface components {
             steering?: components["schemas"]["ModelSteering"] | null;
         };
         /**
+         * ModelFacts
+         * @description The loaded model.
+         */
+        ModelFacts: {
+            /**
+             * Id
+             * @description as clients name it
+             */
+            id: string;
+            /**
+             * Fingerprint
+             * @description two models with the same one can share vectors
+             */
+            fingerprint: string;
+            /**
+             * Type
+             * @description its architecture
+             */
+            type: string;
+            /** Layers */
+            layers: number;
+            /** Hidden Size */
+            hidden_size: number;
+            /** Backend */
+            backend: string;
+            /** Device */
+            device: string;
+            /** Dtype */
+            dtype: string;
+            /** Quantization */
+            quantization: string | null;
+            /** Context Length */
+            context_length: number | null;
+            /** Has Chat Template */
+            has_chat_template: boolean;
+        };
+        /**
          * ModelList
          * @description GET /v1/models.
          */
@@ -4360,22 +4462,6 @@ export interface components {
             has_more?: boolean;
         };
         /**
-         * Pair
-         * @description Two system prompts that differ in a trait only.
-         */
-        "Pair-Input": {
-            /**
-             * Positive
-             * @description shows the trait
-             */
-            positive: string;
-            /**
-             * Negative
-             * @description shows its opposite
-             */
-            negative: string;
-        };
-        /**
          * PastMessage
          * @description A message that is sent along, and not kept.
          */
@@ -4673,6 +4759,16 @@ export interface components {
             };
         };
         /**
+         * PromptPair
+         * @description Two opposite instructions.
+         */
+        PromptPair: {
+            /** Pos */
+            pos: string;
+            /** Neg */
+            neg: string;
+        };
+        /**
          * PublicJobEvent
          * @description Something that happened in a job.
          */
@@ -4702,6 +4798,31 @@ export interface components {
              * @description written since then
              */
             tokens: number;
+        };
+        /**
+         * ReferenceModelFacts
+         * @description GET /api/models/{id}/info.
+         */
+        ReferenceModelFacts: {
+            /** Id */
+            id: string;
+            /** Name */
+            name: string;
+            /** Type */
+            type: string;
+            /** Loaded */
+            loaded: boolean;
+            /**
+             * Num Layers
+             * @description null where it is not loaded
+             */
+            num_layers: number | null;
+            /** Hidden Size */
+            hidden_size: number | null;
+            /** Device */
+            device: string | null;
+            /** Dtype */
+            dtype: string | null;
         };
         /**
          * ResponseFormat
@@ -5018,7 +5139,7 @@ export interface components {
             /** Layers */
             layers: number[];
             /** Pairs */
-            pairs: components["schemas"]["persona_steering__evaluation__similarity__Pair"][];
+            pairs: components["schemas"]["Likeness"][];
             /** Chance Overlap */
             chance_overlap: number;
             space: components["schemas"]["PersonaSpace"] | null;
@@ -5179,6 +5300,24 @@ export interface components {
         /**
          * SteeringRequest
          * @description What steers an answer. Each name once, in whichever of the three places.
+         * @example {
+         *       "personas": {
+         *         "sage": 0.6
+         *       },
+         *       "traits": {
+         *         "formal": -0.3
+         *       }
+         *     }
+         * @example {
+         *       "caps": [
+         *         {
+         *           "axis": "assistant",
+         *           "floor": "p25"
+         *         }
+         *       ],
+         *       "preset": "warm",
+         *       "scale": 0.8
+         *     }
          */
         SteeringRequest: {
             /**
@@ -5487,7 +5626,7 @@ export interface components {
             uptime_s: number;
             slot: components["schemas"]["SlotStatus"];
             /** @description null: none is loaded */
-            model: components["schemas"]["persona_steering__server__schemas__system__ModelFacts"] | null;
+            model: components["schemas"]["ModelFacts"] | null;
             /**
              * Device
              * @description that the model runs on; null: none is loaded
@@ -5524,6 +5663,18 @@ export interface components {
          * @description A whole continuation.
          */
         TextCompletion: {
+            /** Id */
+            id: string;
+            /**
+             * Created
+             * @description seconds since 1970
+             */
+            created: number;
+            /**
+             * Model
+             * @description as it was asked for
+             */
+            model: string;
             /**
              * Seed
              * @description the same seed gives the same answer
@@ -5541,18 +5692,12 @@ export interface components {
              * @description other steering that was given meanwhile
              */
             changes: components["schemas"]["SteeringChange"][];
-            /** Id */
-            id: string;
             /**
              * Object
              * @default text_completion
              * @constant
              */
             object?: "text_completion";
-            /** Created */
-            created: number;
-            /** Model */
-            model: string;
             /** Choices */
             choices: components["schemas"]["TextChoice"][];
             usage: components["schemas"]["Usage"];
@@ -5743,7 +5888,7 @@ export interface components {
              * Pairs
              * @description null: the library's, else made of the words
              */
-            pairs?: components["schemas"]["Pair-Input"][] | null;
+            pairs?: components["schemas"]["InstructionPair"][] | null;
         };
         /**
          * TraitPreview
@@ -5757,7 +5902,7 @@ export interface components {
             /** Description */
             description: string;
             /** Pairs */
-            pairs: components["schemas"]["persona_steering__server__job_params__Pair"][];
+            pairs: components["schemas"]["InstructionPair"][];
             /** Questions */
             questions: string[];
             /**
@@ -6328,112 +6473,6 @@ export interface components {
             loaded: boolean;
         };
         /**
-         * Pair
-         * @description Two vectors. `cosines` are by layer.
-         */
-        persona_steering__evaluation__similarity__Pair: {
-            /** First */
-            first: string;
-            /** Second */
-            second: string;
-            /** Cosine */
-            cosine: number;
-            /** Cosines */
-            cosines: {
-                [key: string]: number;
-            };
-            /** Overlap */
-            overlap: number;
-        };
-        /**
-         * Pair
-         * @description Two system prompts that differ in a trait only.
-         */
-        persona_steering__server__job_params__Pair: {
-            /**
-             * Positive
-             * @description shows the trait
-             */
-            positive: string;
-            /**
-             * Negative
-             * @description shows its opposite
-             */
-            negative: string;
-        };
-        /**
-         * ModelFacts
-         * @description GET /api/models/{id}/info.
-         */
-        persona_steering__server__schemas__reference__ModelFacts: {
-            /** Id */
-            id: string;
-            /** Name */
-            name: string;
-            /** Type */
-            type: string;
-            /** Loaded */
-            loaded: boolean;
-            /**
-             * Num Layers
-             * @description null where it is not loaded
-             */
-            num_layers: number | null;
-            /** Hidden Size */
-            hidden_size: number | null;
-            /** Device */
-            device: string | null;
-            /** Dtype */
-            dtype: string | null;
-        };
-        /**
-         * Pair
-         * @description Two opposite instructions.
-         */
-        persona_steering__server__schemas__reference__Pair: {
-            /** Pos */
-            pos: string;
-            /** Neg */
-            neg: string;
-        };
-        /**
-         * ModelFacts
-         * @description The loaded model.
-         */
-        persona_steering__server__schemas__system__ModelFacts: {
-            /**
-             * Id
-             * @description as clients name it
-             */
-            id: string;
-            /**
-             * Fingerprint
-             * @description two models with the same one can share vectors
-             */
-            fingerprint: string;
-            /**
-             * Type
-             * @description its architecture
-             */
-            type: string;
-            /** Layers */
-            layers: number;
-            /** Hidden Size */
-            hidden_size: number;
-            /** Backend */
-            backend: string;
-            /** Device */
-            device: string;
-            /** Dtype */
-            dtype: string;
-            /** Quantization */
-            quantization: string | null;
-            /** Context Length */
-            context_length: number | null;
-            /** Has Chat Template */
-            has_chat_template: boolean;
-        };
-        /**
          * ChatChunk
          * @description A part of a streamed answer.
          */
@@ -6672,6 +6711,12 @@ export interface components {
             label: string;
             /** @description null: the model is not steered */
             steering: components["schemas"]["AppliedSteering"] | null;
+            /**
+             * Traces
+             * @description where the readings of its tokens are taken
+             * @default []
+             */
+            traces: components["schemas"]["TracedAxis"][];
             /** @description as it is kept; null: nothing is */
             answer: components["schemas"]["MessageNode"] | null;
         };
@@ -7417,6 +7462,11 @@ export interface operations {
         };
         requestBody: {
             content: {
+                /**
+                 * @example {
+                 *       "steering": "sage:0.6,formal:-0.3"
+                 *     }
+                 */
                 "application/json": components["schemas"]["ValidateRequest"];
             };
         };
@@ -7717,6 +7767,20 @@ export interface operations {
         };
         requestBody: {
             content: {
+                /**
+                 * @example {
+                 *       "name": "warm-sage",
+                 *       "description": "calm, and not stiff",
+                 *       "steering": {
+                 *         "personas": {
+                 *           "sage": 0.6
+                 *         },
+                 *         "traits": {
+                 *           "formal": -0.3
+                 *         }
+                 *       }
+                 *     }
+                 */
                 "application/json": components["schemas"]["PresetRequest"];
             };
         };
@@ -8169,6 +8233,11 @@ export interface operations {
         };
         requestBody: {
             content: {
+                /**
+                 * @example {
+                 *       "description": "calm, and not stiff"
+                 *     }
+                 */
                 "application/json": components["schemas"]["PresetChanges"];
             };
         };
@@ -8316,8 +8385,11 @@ export interface operations {
                 status?: ("queued" | "running" | "succeeded" | "failed" | "cancelled" | "interrupted") | null;
                 /** @description such as persona.create or sweep */
                 type?: string | null;
+                /** @description how many at most */
                 limit?: number;
+                /** @description the last_id of the page before; left out: the first page */
                 after?: string | null;
+                /** @description desc: the newest first */
                 order?: "asc" | "desc";
             };
             header?: never;
@@ -8786,7 +8858,7 @@ export interface operations {
                     [name: string]: unknown;
                 };
                 content: {
-                    "text/event-stream": components["schemas"]["PublicJobEvent"];
+                    "text/event-stream": unknown;
                 };
             };
             /** @description a field that cannot be honoured */
@@ -9234,7 +9306,7 @@ export interface operations {
                     [name: string]: unknown;
                 };
                 content: {
-                    "text/event-stream": components["schemas"]["ServerEvent"];
+                    "text/event-stream": unknown;
                 };
             };
             /** @description a field that cannot be honoured */
@@ -9370,8 +9442,11 @@ export interface operations {
             query?: {
                 /** @description of the vector */
                 name?: string | null;
+                /** @description how many at most */
                 limit?: number;
+                /** @description the last_id of the page before; left out: the first page */
                 after?: string | null;
+                /** @description desc: the newest first */
                 order?: "asc" | "desc";
             };
             header?: never;
@@ -9532,6 +9607,18 @@ export interface operations {
         };
         requestBody: {
             content: {
+                /**
+                 * @example {
+                 *       "name": "sage",
+                 *       "strengths": [
+                 *         -1,
+                 *         0,
+                 *         0.5,
+                 *         1
+                 *       ],
+                 *       "questions": 20
+                 *     }
+                 */
                 "application/json": components["schemas"]["SweepParams"];
             };
         };
@@ -9699,6 +9786,12 @@ export interface operations {
         };
         requestBody: {
             content: {
+                /**
+                 * @example {
+                 *       "name": "sage",
+                 *       "questions": 8
+                 *     }
+                 */
                 "application/json": components["schemas"]["LayersParams"];
             };
         };
@@ -9866,6 +9959,13 @@ export interface operations {
         };
         requestBody: {
             content: {
+                /**
+                 * @example {
+                 *       "name": "sage",
+                 *       "questions": 20,
+                 *       "controls": 20
+                 *     }
+                 */
                 "application/json": components["schemas"]["CardParams"];
             };
         };
@@ -10033,6 +10133,14 @@ export interface operations {
         };
         requestBody: {
             content: {
+                /**
+                 * @example {
+                 *       "names": [
+                 *         "sage",
+                 *         "wizard"
+                 *       ]
+                 *     }
+                 */
                 "application/json": components["schemas"]["SimilarityParams"];
             };
         };
@@ -10194,8 +10302,11 @@ export interface operations {
                 name?: string | null;
                 /** @description a model's fingerprint */
                 model?: string | null;
+                /** @description how many at most */
                 limit?: number;
+                /** @description the last_id of the page before; left out: the first page */
                 after?: string | null;
+                /** @description desc: the newest first */
                 order?: "asc" | "desc";
             };
             header?: never;
@@ -11242,6 +11353,26 @@ export interface operations {
         };
         requestBody: {
             content: {
+                /**
+                 * @example {
+                 *       "model": "persona-steer",
+                 *       "messages": [
+                 *         {
+                 *           "role": "user",
+                 *           "content": "How was your day?"
+                 *         }
+                 *       ],
+                 *       "steering": {
+                 *         "personas": {
+                 *           "sage": 0.6
+                 *         },
+                 *         "traits": {
+                 *           "formal": -0.3
+                 *         }
+                 *       },
+                 *       "seed": 16
+                 *     }
+                 */
                 "application/json": components["schemas"]["ChatRequest"];
             };
         };
@@ -11253,7 +11384,7 @@ export interface operations {
                 };
                 content: {
                     "application/json": components["schemas"]["ChatCompletion"];
-                    "text/event-stream": components["schemas"]["ChatChunk"];
+                    "text/event-stream": unknown;
                 };
             };
             /** @description a field that cannot be honoured */
@@ -11393,6 +11524,13 @@ export interface operations {
         };
         requestBody: {
             content: {
+                /**
+                 * @example {
+                 *       "id": "chatcmpl_01J9ZK3V6Q8R2T4W6Y8A0C2E4G",
+                 *       "action": "steer",
+                 *       "steering": "sage:0.2"
+                 *     }
+                 */
                 "application/json": components["schemas"]["ControlRequest"];
             };
         };
@@ -11543,6 +11681,13 @@ export interface operations {
         };
         requestBody: {
             content: {
+                /**
+                 * @example {
+                 *       "model": "persona-steer:sage@0.4",
+                 *       "prompt": "Once upon a time",
+                 *       "max_tokens": 64
+                 *     }
+                 */
                 "application/json": components["schemas"]["CompletionRequest"];
             };
         };
@@ -11554,7 +11699,7 @@ export interface operations {
                 };
                 content: {
                     "application/json": components["schemas"]["TextCompletion"];
-                    "text/event-stream": components["schemas"]["TextChunk"];
+                    "text/event-stream": unknown;
                 };
             };
             /** @description a field that cannot be honoured */
@@ -11690,8 +11835,11 @@ export interface operations {
             query?: {
                 /** @description a text in the title or in a message */
                 q?: string;
+                /** @description how many at most */
                 limit?: number;
+                /** @description the last_id of the page before; left out: the first page */
                 after?: string | null;
+                /** @description desc: the newest first */
                 order?: "asc" | "desc";
             };
             header?: never;
@@ -11846,6 +11994,11 @@ export interface operations {
         };
         requestBody: {
             content: {
+                /**
+                 * @example {
+                 *       "title": "An evening with the sage"
+                 *     }
+                 */
                 "application/json": components["schemas"]["NewConversation"];
             };
         };
@@ -11996,6 +12149,14 @@ export interface operations {
         };
         requestBody: {
             content: {
+                /**
+                 * @example {
+                 *       "format": "persona-steering conversation tree",
+                 *       "title": "An evening with the sage",
+                 *       "created_at": 1795219200,
+                 *       "messages": []
+                 *     }
+                 */
                 "application/json": components["schemas"]["ConversationFile-Input"];
             };
         };
@@ -12448,6 +12609,11 @@ export interface operations {
         };
         requestBody: {
             content: {
+                /**
+                 * @example {
+                 *       "title": "An evening with the sage"
+                 *     }
+                 */
                 "application/json": components["schemas"]["ConversationEdit"];
             };
         };
@@ -12751,6 +12917,26 @@ export interface operations {
         };
         requestBody: {
             content: {
+                /**
+                 * @example {
+                 *       "content": "How was your day?",
+                 *       "system": "Answer briefly.",
+                 *       "steering": {
+                 *         "personas": {
+                 *           "sage": 0.6
+                 *         },
+                 *         "traits": {
+                 *           "formal": -0.3
+                 *         }
+                 *       },
+                 *       "sampling": {
+                 *         "temperature": 0.7,
+                 *         "max_tokens": 200,
+                 *         "seed": 16
+                 *       },
+                 *       "stream": true
+                 *     }
+                 */
                 "application/json": components["schemas"]["Ask"];
             };
         };
@@ -12762,7 +12948,7 @@ export interface operations {
                 };
                 content: {
                     "application/json": components["schemas"]["Exchange"];
-                    "text/event-stream": components["schemas"]["Started"] | components["schemas"]["WrittenToken"] | components["schemas"]["Finished"] | components["schemas"]["Failed"];
+                    "text/event-stream": unknown;
                 };
             };
             /** @description a field that cannot be honoured */
@@ -13211,6 +13397,16 @@ export interface operations {
         };
         requestBody: {
             content: {
+                /**
+                 * @example {
+                 *       "steering": "sage:0.8",
+                 *       "sampling": {
+                 *         "temperature": 0.7,
+                 *         "max_tokens": 200,
+                 *         "seed": 16
+                 *       }
+                 *     }
+                 */
                 "application/json": components["schemas"]["Again"];
             };
         };
@@ -13222,7 +13418,7 @@ export interface operations {
                 };
                 content: {
                     "application/json": components["schemas"]["Exchange"];
-                    "text/event-stream": components["schemas"]["Started"] | components["schemas"]["WrittenToken"] | components["schemas"]["Finished"] | components["schemas"]["Failed"];
+                    "text/event-stream": unknown;
                 };
             };
             /** @description a field that cannot be honoured */
@@ -13514,6 +13710,30 @@ export interface operations {
         };
         requestBody: {
             content: {
+                /**
+                 * @example {
+                 *       "messages": [
+                 *         {
+                 *           "role": "user",
+                 *           "content": "How was your day?"
+                 *         }
+                 *       ],
+                 *       "lanes": [
+                 *         {
+                 *           "label": "as it is"
+                 *         },
+                 *         {
+                 *           "label": "sage",
+                 *           "steering": "sage:0.6"
+                 *         }
+                 *       ],
+                 *       "sampling": {
+                 *         "temperature": 0.7,
+                 *         "max_tokens": 200,
+                 *         "seed": 16
+                 *       }
+                 *     }
+                 */
                 "application/json": components["schemas"]["Comparison"];
             };
         };
@@ -13525,7 +13745,7 @@ export interface operations {
                 };
                 content: {
                     "application/json": components["schemas"]["Compared"];
-                    "text/event-stream": components["schemas"]["StartedLanes"] | components["schemas"]["WrittenToken"] | components["schemas"]["LaneAnswer"] | components["schemas"]["Failed"];
+                    "text/event-stream": unknown;
                 };
             };
             /** @description a field that cannot be honoured */
@@ -13665,6 +13885,14 @@ export interface operations {
         };
         requestBody: {
             content: {
+                /**
+                 * @example {
+                 *       "text": "The tide brings what it will.",
+                 *       "axes": [
+                 *         "sage"
+                 *       ]
+                 *     }
+                 */
                 "application/json": components["schemas"]["ProjectRequest"];
             };
         };
@@ -13815,6 +14043,18 @@ export interface operations {
         };
         requestBody: {
             content: {
+                /**
+                 * @example {
+                 *       "messages": [
+                 *         {
+                 *           "role": "user",
+                 *           "content": "How was your day?"
+                 *         }
+                 *       ],
+                 *       "answer_prefix": "It was",
+                 *       "top": 5
+                 *     }
+                 */
                 "application/json": components["schemas"]["AlternativesRequest"];
             };
         };
@@ -14173,6 +14413,12 @@ export interface operations {
         };
         requestBody: {
             content: {
+                /**
+                 * @example {
+                 *       "name": "hf:Qwen/Qwen2.5-7B-Instruct",
+                 *       "quantization": "4bit"
+                 *     }
+                 */
                 "application/json": components["schemas"]["ModelChoice"];
             };
         };
@@ -19964,7 +20210,7 @@ export interface operations {
                     [name: string]: unknown;
                 };
                 content: {
-                    "application/json": components["schemas"]["persona_steering__server__schemas__reference__ModelFacts"];
+                    "application/json": components["schemas"]["ReferenceModelFacts"];
                 };
             };
             /** @description a field that cannot be honoured */
@@ -23250,13 +23496,13 @@ export interface operations {
                     "application/json": components["schemas"]["ErrorReply"];
                 };
             };
-            /** @description an unknown model, persona or trait */
+            /** @description the page was not built with this server */
             404: {
                 headers: {
                     [name: string]: unknown;
                 };
                 content: {
-                    "application/json": components["schemas"]["ErrorReply"];
+                    "text/plain": unknown;
                 };
             };
             /** @description it does not fit what is there now */
