@@ -27,7 +27,7 @@ from persona_steering.server.app import interface
 from persona_steering.server.security import Door
 
 PATIENCE = 60.0  # seconds until something has to have happened
-SWEEP = {"name": "sage", "strengths": [0.0, 0.5, 1.0], "questions": 12, "max_new_tokens": 24, "controls": 2}
+SWEEP = {"name": "sage", "strengths": [0.0, 1.0], "questions": 20, "max_new_tokens": 12, "controls": 1}
 Json = dict[str, Any]
 
 
