@@ -15,6 +15,7 @@ import type {
 } from "../api/types";
 import { newestLeaf, path, siblings } from "../lib/tree";
 import { conversations } from "./conversations.svelte";
+import { grown, type Growing } from "./growing";
 import { inspect } from "./inspect.svelte";
 import { recipe } from "./recipe.svelte";
 import { router } from "./router.svelte";
@@ -23,18 +24,9 @@ import { server } from "./server.svelte";
 import { toasts } from "./toasts.svelte";
 import { view } from "./view.svelte";
 
-/** A token as it came, with what was read at it. */
-export interface SeenToken {
-  text: string;
-  logprob: number | null;
-  readings: Record<string, [number, number]>;
-}
-
 /** An answer on its way. */
-export interface Writing {
+export interface Writing extends Growing {
   messageId: string;
-  text: string;
-  tokens: SeenToken[];
   steering: AppliedSteering | null;
   /** Where the recipe changed: the place of the first token, and what it was from there on. */
   changes: { from: number; steering: AppliedSteering | null }[];
@@ -215,19 +207,7 @@ class Thread {
     this.frame = 0;
     const { writing } = this;
     if (!writing) return;
-    const tokens = [...writing.tokens];
-    let { text } = writing;
-    for (const frame of this.unshown.splice(0)) {
-      text += frame.text;
-      if (frame.token !== null && frame.token !== undefined) {
-        tokens[frame.i] = { text: frame.token, logprob: frame.logprob ?? null, readings: {} };
-      }
-      for (const { i, axes } of frame.readings ?? []) {
-        const token = tokens[i];
-        if (token) tokens[i] = { ...token, readings: axes as SeenToken["readings"] };
-      }
-    }
-    this.writing = { ...writing, text, tokens };
+    this.writing = { ...writing, ...grown(writing, this.unshown.splice(0)) };
   }
 
   private ended(): void {

@@ -1,0 +1,368 @@
+/** Two answers to one question, with one seed: what each is made with, and how far they have come. */
+
+import { ApiError } from "../api/errors";
+import { ask } from "../api/http";
+import { Live } from "../api/live";
+import type {
+  AppliedSteering,
+  Conversation,
+  Live as Frames,
+  MessageNode,
+  PastMessage,
+  SteeringRequest,
+} from "../api/types";
+import { chainOf } from "../inspect/fork";
+import { siblings } from "../lib/tree";
+import { conversations } from "../state/conversations.svelte";
+import { grown, type Growing } from "../state/growing";
+import { inspect, type Subject } from "../state/inspect.svelte";
+import { presets } from "../state/presets.svelte";
+import { recipe } from "../state/recipe.svelte";
+import { router } from "../state/router.svelte";
+import { sampling } from "../state/sampling.svelte";
+import { thread } from "../state/thread.svelte";
+import { view } from "../state/view.svelte";
+import { labelOf, missing, shortOf, steeringOf, worded, type Choice } from "./choices";
+import { readVotes, tally, writeVotes } from "./votes";
+
+/** One of the two answers. */
+export interface Lane extends Growing {
+  label: string;
+  system: string | null; // its own system prompt
+  follows: boolean; // whether it follows the recipe while it is written
+  asked: SteeringRequest | null;
+  steering: AppliedSteering | null;
+  changes: number[]; // tokens from which on another recipe holds
+  state: "waiting" | "writing" | "done" | "failed";
+  error: ApiError | null;
+  done: { finish: string | null; tokens: number; seconds: number | null; caps: number | null } | null;
+  message: string | null; // as it is kept in the conversation; null: it is not
+}
+
+/** What both lanes answer. */
+export interface Round {
+  conversation: string | null;
+  before: PastMessage[];
+  question: string;
+  lanes: Lane[];
+  seed: number | null;
+  blind: boolean; // whether labels are hidden until somebody has chosen
+  turned: boolean; // whether the second stands left
+}
+
+type Choices = [Choice, Choice];
+const KEY = "persona-steer.compare";
+const STEER_EVERY = 60; // milliseconds between two changes that are sent
+
+class Comparison {
+  choices = $state<Choices>([{ kind: "base" }, { kind: "recipe" }]);
+  blind = $state(false);
+  words = $state(false); // whether different words are marked
+  problem = $state.raw<ApiError | null>(null);
+  busy = $state(false);
+  position = $state<number | null>(null);
+  votes = $state.raw(readVotes());
+  private asked = $state.raw<Round | null>(null);
+  private live = new Live();
+  private frame = 0;
+  private unshown: Frames["LiveToken"][] = [];
+  private steering: ReturnType<typeof setTimeout> | null = null;
+
+  /** What is shown: what was asked here, else the two newest answers to the conversation's last question. */
+  readonly round = $derived.by(() => {
+    const { asked } = this;
+    return asked && asked.conversation === (thread.conversation?.id ?? null) ? asked : this.stored();
+  });
+  readonly lacks = $derived(this.choices.map((choice) => missing(choice, presets.all)).find(Boolean) ?? "");
+  /** Whether the answers can be kept as branches: a conversation has one system prompt. */
+  readonly keeps = $derived(this.choices.every((choice) => choice.kind !== "prompt"));
+  readonly tally = $derived(
+    this.round?.lanes.length === 2
+      ? tally(this.votes, [this.round.lanes[0]!.label, this.round.lanes[1]!.label])
+      : null,
+  );
+
+  /** As the message box knows it. */
+  get asTarget() {
+    const { busy, lacks } = this;
+    return { busy, lacks, ask: (text: string | null) => void this.ask(text), stop: () => this.stop() };
+  }
+
+  constructor() {
+    try {
+      Object.assign(this, JSON.parse(localStorage.getItem(KEY) ?? "{}"));
+    } catch {
+      localStorage.removeItem(KEY);
+    }
+  }
+
+  set(change: Partial<Pick<Comparison, "choices" | "blind" | "words">>): void {
+    Object.assign(this, change);
+    localStorage.setItem(
+      KEY,
+      JSON.stringify({ choices: this.choices, blind: this.blind, words: this.words }),
+    );
+  }
+
+  choose(lane: 0 | 1, choice: Choice): void {
+    this.set({ choices: lane === 0 ? [choice, this.choices[1]] : [this.choices[0], choice] });
+  }
+
+  /** Has both lanes answer a new question, or (null) the last one of the conversation once more. */
+  async ask(content: string | null): Promise<void> {
+    this.problem = null;
+    const last = thread.path.findLast((message) => message.role === "user");
+    if (this.busy || (content === null && !last)) return;
+    const question = content ?? last!.content;
+    const place = content === null ? thread.path.indexOf(last!) : thread.path.length;
+    const before = thread.path.slice(0, place).map(({ role, content }) => ({ role, content }));
+    try {
+      if (this.keeps) {
+        const { id } = thread.conversation ?? (await thread.begin());
+        const system = !before.length && content !== null && sampling.settings.system.trim();
+        const turn =
+          content === null
+            ? { conversation_id: id, answer_to: last!.id }
+            : { conversation_id: id, parent_id: thread.leaf, content, ...(system && { system }) };
+        this.generate({ conversation: turn }, before, question);
+      } else {
+        const messages: PastMessage[] = [...before, { role: "user", content: question }];
+        this.generate({ messages }, before, question);
+      }
+    } catch (error) {
+      if (!(error instanceof ApiError)) throw error;
+      this.problem = error;
+    }
+  }
+
+  stop(): void {
+    this.live.stop();
+  }
+
+  /** Tells lanes that follow the recipe that it has changed. Call it in `$effect`. */
+  follow(steering: SteeringRequest | null): void {
+    if (!this.busy) return;
+    if (this.steering) clearTimeout(this.steering);
+    this.steering = setTimeout(() => {
+      this.asked?.lanes.forEach((lane, number) => {
+        if (lane.follows && lane.state === "writing") this.live.steer(steering, number);
+      });
+    }, STEER_EVERY);
+  }
+
+  /** Goes on with one of the answers. What was not kept becomes a conversation of its own. */
+  async goOnWith(number: number): Promise<void> {
+    const { round } = this;
+    const lane = round?.lanes[number];
+    if (!round || !lane) return;
+    if (lane.message !== null) {
+      await thread.show(lane.message);
+    } else {
+      const system: PastMessage[] = lane.system === null ? [] : [{ role: "system", content: lane.system }];
+      const before =
+        lane.system === null ? round.before : round.before.filter((one) => one.role !== "system");
+      const chain: PastMessage[] = [
+        ...system,
+        ...before,
+        { role: "user", content: round.question },
+        { role: "assistant", content: lane.text },
+      ];
+      const made = await ask<Conversation>("POST", "/api/v1/conversations/import", { body: chainOf(chain) });
+      await conversations.refresh();
+      router.go("chat", [made.id]);
+    }
+    this.asked = null;
+    view.lanes = "steered";
+  }
+
+  vote(winner: 0 | 1 | null): void {
+    const { round } = this;
+    if (!round) return;
+    const labels: [string, string] = [round.lanes[0]!.label, round.lanes[1]!.label];
+    this.votes = [...this.votes, { at: Date.now(), question: round.question, labels, winner }];
+    writeVotes(this.votes);
+    this.asked = { ...round, blind: false };
+  }
+
+  forgetVotes(): void {
+    this.votes = [];
+    writeVotes([]);
+  }
+
+  /** A lane's answer as a text that can be read. */
+  subjectOf(number: number): Subject | null {
+    const { round } = this;
+    const lane = round?.lanes[number];
+    if (!round || !lane) return null;
+    const kept = lane.system === null ? round.before : round.before.filter((one) => one.role !== "system");
+    return {
+      id: lane.message ?? `lane-${number}-${round.seed}-${lane.state}`,
+      messages: [
+        ...(lane.system === null ? [] : [{ role: "system" as const, content: lane.system }]),
+        ...kept,
+        { role: "user", content: round.question },
+        { role: "assistant", content: lane.text },
+      ],
+      steering: lane.asked,
+      changed: lane.changes.length > 0,
+    };
+  }
+
+  private generate(
+    to: Pick<Frames["Generate"], "conversation" | "messages">,
+    before: PastMessage[],
+    question: string,
+  ): void {
+    const now = shortOf(recipe.active, recipe.scale);
+    const lanes = this.choices.map((choice): Lane => {
+      const asked = steeringOf(choice, recipe.steering);
+      const traced = view.heat ? inspect.traced(asked) : asked;
+      return {
+        ...{ text: "", tokens: [], steering: null, changes: [], state: "waiting", error: null, done: null },
+        label: labelOf(choice, now),
+        system: choice.kind === "prompt" ? choice.system.trim() : null,
+        follows: choice.kind === "recipe",
+        asked: traced,
+        message: null,
+      };
+    });
+    this.asked = {
+      conversation: thread.conversation?.id ?? null,
+      ...{ before, question, lanes, seed: null },
+      blind: this.blind,
+      turned: this.blind && Math.random() < 0.5,
+    };
+    this.busy = true;
+    this.position = 0;
+    this.live.generate(
+      {
+        ...to,
+        lanes: lanes.map(({ asked, system }, at) => ({ label: String(at), steering: asked, system })),
+        sampling: sampling.asked,
+      },
+      {
+        queued: (frame) => (this.position = frame.waiting),
+        start: (frame) => this.begun(frame),
+        token: (frame) => this.take(frame),
+        steered: ({ lane, from_token }) =>
+          this.change(lane, (one) => ({ ...one, changes: [...new Set([...one.changes, from_token])] })),
+        done: (frame) => this.finished(frame),
+        failed: (lane, error, { answer }) => {
+          if (answer) thread.messages.set(answer.id, answer);
+          this.change(lane, (one) => ({ ...one, state: "failed", error }));
+        },
+        end: (error) => this.over(error),
+      },
+    );
+  }
+
+  private begun(frame: Frames["LiveStarted"]): void {
+    this.position = null;
+    const answers = frame.lanes.map((lane) => lane.answer);
+    for (const node of [frame.system, frame.user, ...answers]) if (node) thread.messages.set(node.id, node);
+    if (answers[0]) thread.leaf = answers[0].id;
+    this.asked = { ...this.asked!, seed: frame.seed };
+    for (const { lane, steering, answer } of frame.lanes) {
+      this.change(lane, (one) => ({ ...one, steering, message: answer?.id ?? null, state: "writing" }));
+    }
+  }
+
+  private finished(frame: Frames["LiveDone"]): void {
+    this.showTokens();
+    if (frame.answer) thread.messages.set(frame.answer.id, frame.answer);
+    this.change(frame.lane, (one) => ({
+      ...one,
+      text: frame.content,
+      asked: (frame.segments.at(-1)?.asked ?? null) as SteeringRequest | null,
+      steering: frame.steering,
+      state: "done",
+      done: {
+        finish: frame.finish_reason,
+        tokens: frame.usage.completion_tokens,
+        seconds: frame.timings.total_s ?? null,
+        caps: frame.steering?.caps_engaged ?? null,
+      },
+    }));
+  }
+
+  private over(error: ApiError | null): void {
+    this.showTokens();
+    if (this.steering) clearTimeout(this.steering);
+    this.busy = false;
+    this.position = null;
+    this.problem = error;
+    const { asked } = this;
+    const none = asked?.lanes.every((lane) => lane.state === "waiting");
+    if (error && none) this.asked = null;
+    else if (error && asked) {
+      const lanes = asked.lanes.map((lane) =>
+        lane.state === "done" ? lane : { ...lane, state: "failed" as const },
+      );
+      this.asked = { ...asked, lanes };
+    }
+    void conversations.refresh().catch(() => {});
+  }
+
+  /** Tokens are shown once a frame, however fast they come. */
+  private take(frame: Frames["LiveToken"]): void {
+    this.unshown.push(frame);
+    this.frame ||= requestAnimationFrame(() => this.showTokens());
+  }
+
+  private showTokens(): void {
+    this.frame = 0;
+    const came = this.unshown.splice(0);
+    if (!came.length || !this.asked) return;
+    const lanes = this.asked.lanes.map((lane, number) => {
+      const own = came.filter((frame) => frame.lane === number);
+      return own.length ? { ...lane, ...grown(lane, own) } : lane;
+    });
+    this.asked = { ...this.asked, lanes };
+  }
+
+  private change(number: number, change: (lane: Lane) => Lane): void {
+    if (!this.asked) return;
+    const lanes = this.asked.lanes.map((lane, place) => (place === number ? change(lane) : lane));
+    this.asked = { ...this.asked, lanes };
+  }
+
+  /** The two newest answers to the last question, if there are two. */
+  private stored(): Round | null {
+    const last = thread.path.at(-1);
+    const question = last?.role === "assistant" && thread.messages.get(last.parent_id ?? "");
+    if (!last || !question) return null;
+    const both = siblings(thread.messages, last).slice(-2);
+    if (both.length < 2) return null;
+    const place = thread.path.indexOf(question);
+    return {
+      conversation: last.conversation_id,
+      before: thread.path.slice(0, place).map(({ role, content }) => ({ role, content })),
+      question: question.content,
+      lanes: both.map(laneOf),
+      seed:
+        both[0]!.made?.sampling.seed === both[1]!.made?.sampling.seed ? both[0]!.made!.sampling.seed! : null,
+      blind: false,
+      turned: false,
+    };
+  }
+}
+
+function laneOf({ id, content, made }: MessageNode): Lane {
+  const first = made?.segments[0];
+  const last = made?.segments.at(-1);
+  return {
+    ...{ text: content, tokens: [], state: "done", error: null, system: null, follows: false, message: id },
+    label: worded(first?.applied?.short ?? "") || "Base model",
+    asked: (last?.asked ?? null) as SteeringRequest | null,
+    steering: last?.applied ?? null,
+    changes: made?.segments.slice(1).map((one) => one.from_token) ?? [],
+    done: made && {
+      finish: made.finish_reason ?? null,
+      tokens: made.tokens,
+      seconds: made.timings?.total_s ?? null,
+      caps: made.caps_engaged,
+    },
+  };
+}
+
+export const comparison = new Comparison();
