@@ -3,7 +3,13 @@ import { expect, test } from "vitest";
 import type { Job } from "../api/types";
 import { canGoOn, pace, phaseLabel, reportOf, standing, stateOf, titleOf } from "./jobs";
 
-const progress = { phase: "persona", phase_index: 1, phases: ["baseline", "persona", "bands"], done: 12, total: 40 };
+const progress = {
+  phase: "persona",
+  phase_index: 1,
+  phases: ["baseline", "persona", "bands"],
+  done: 12,
+  total: 40,
+};
 const job = {
   id: "job_1",
   type: "trait.create",
@@ -41,7 +47,11 @@ test("a pace is told only where it was measured", () => {
 
 test("what was stopped, failed or was interrupted can go on", () => {
   const can = (status: Job["status"]) => canGoOn({ ...job, status });
-  expect(["failed", "cancelled", "interrupted"].map((one) => can(one as Job["status"]))).toEqual([true, true, true]);
+  expect(["failed", "cancelled", "interrupted"].map((one) => can(one as Job["status"]))).toEqual([
+    true,
+    true,
+    true,
+  ]);
   expect(["queued", "running", "succeeded"].some((one) => can(one as Job["status"]))).toBe(false);
 });
 

@@ -1,12 +1,14 @@
 /** What is being made, as far as it is: kept in the browser until the job has begun. */
 
 import { ask } from "../api/http";
-import type { Schemas, VectorCard } from "../api/types";
+import type { Schemas } from "../api/types";
 import { slug } from "../lib/slug";
 import {
   emptyPersona,
   emptyTrait,
+  personaOf,
   personaOrigin,
+  traitOf,
   traitOrigin,
   type PersonaDraft,
   type TraitDraft,
@@ -33,8 +35,14 @@ class Drafts {
     const origin = personaOrigin(draft);
     if (draft.origin === origin && draft.prompts.length) return;
     if (draft.way === "archetype") {
-      const found = await ask<Schemas["ArchetypeDetail"]>("GET", `/api/v1/archetypes/${draft.archetype}`, { signal });
-      Object.assign(draft, { prompts: found.system_prompts, description: found.description, untouched: true });
+      const found = await ask<Schemas["ArchetypeDetail"]>("GET", `/api/v1/archetypes/${draft.archetype}`, {
+        signal,
+      });
+      Object.assign(draft, {
+        prompts: found.system_prompts,
+        description: found.description,
+        untouched: true,
+      });
     } else if (draft.way === "description") {
       const found = await this.write(WRITTEN, signal);
       Object.assign(draft, { prompts: found.system_prompts, usual: found.questions, untouched: false });
@@ -64,26 +72,10 @@ class Drafts {
     this.trait.questions = [...this.trait.usual];
   }
 
-  /** Starts from what an existing vector was made from, under another name. */
-  refine(order: Record<string, unknown>, card: VectorCard, name: string): void {
-    if (card.kind === "trait") {
-      const { word, opposite } = order as Partial<Schemas["TraitParams"]>;
-      const pairs = (order.pairs ?? []) as TraitDraft["pairs"];
-      const draft = { ...emptyTrait(), word: word ?? card.name, opposite: opposite ?? "", name, pairs };
-      this.trait = { ...draft, untouched: !pairs.length, origin: pairs.length ? traitOrigin(draft) : "" };
-      return;
-    }
-    const given = order as Partial<Schemas["PersonaParams"]>;
-    const way = given.archetype ? "archetype" : given.description ? "description" : "prompts";
-    const draft: PersonaDraft = {
-      ...emptyPersona(),
-      way,
-      name,
-      archetype: given.archetype ?? "",
-      description: given.description ?? card.description,
-      prompts: [...(given.system_prompts ?? [])],
-    };
-    this.persona = { ...draft, origin: draft.prompts.length ? personaOrigin(draft) : "" };
+  /** Starts from what was asked for before: that of a job, as it kept it. */
+  refine(order: Record<string, unknown>, kind: "persona" | "trait", name: string): void {
+    if (kind === "trait") this.trait = traitOf(order as Partial<Schemas["TraitParams"]>, name);
+    else this.persona = personaOf(order as Partial<Schemas["PersonaParams"]>, name);
   }
 
   forget(kind: "persona" | "trait"): void {
@@ -93,7 +85,6 @@ class Drafts {
 
   private async takePairs(how: { write: boolean; seed?: number }, signal: AbortSignal): Promise<void> {
     const draft = this.trait;
-    const origin = traitOrigin(draft);
     const found = await ask<Schemas["TraitPreview"]>("POST", "/api/v1/traits/preview", {
       body: { word: draft.word.trim(), opposite: draft.opposite.trim() || null, ...how },
       signal,
@@ -106,7 +97,7 @@ class Drafts {
       source: found.source,
       untouched: true,
     });
-    draft.origin = found.opposite === draft.opposite ? traitOrigin(draft) : origin;
+    draft.origin = traitOrigin(draft);
   }
 
   private write(prompts: number, signal: AbortSignal): Promise<Schemas["PersonaPreview"]> {

@@ -1,9 +1,24 @@
 import { expect, test } from "vitest";
 
-import { emptyPersona, emptyTrait, missing, personaOrder, traitName, traitOrder } from "./order";
+import {
+  emptyPersona,
+  emptyTrait,
+  missing,
+  personaOf,
+  personaOrder,
+  traitName,
+  traitOf,
+  traitOrder,
+} from "./order";
 
 test("an archetype as it ships is asked for by name", () => {
-  const draft = { ...emptyPersona(), way: "archetype" as const, archetype: "pirate", name: "Pirate", untouched: true };
+  const draft = {
+    ...emptyPersona(),
+    way: "archetype" as const,
+    archetype: "pirate",
+    name: "Pirate",
+    untouched: true,
+  };
   expect(personaOrder({ ...draft, prompts: ["You are a pirate."] })).toEqual({
     name: "pirate",
     effort: "standard",
@@ -22,7 +37,12 @@ test("an archetype whose prompts were edited is made of the prompts", () => {
 });
 
 test("a description goes along with the prompts that were written for it", () => {
-  const draft = { ...emptyPersona(), name: "Grumpy Wizard!", description: "grumpy ", prompts: ["You grumble."] };
+  const draft = {
+    ...emptyPersona(),
+    name: "Grumpy Wizard!",
+    description: "grumpy ",
+    prompts: ["You grumble."],
+  };
   expect(personaOrder({ ...draft, effort: "quick", questions: ["Who?", " "] })).toEqual({
     name: "grumpy_wizard",
     effort: "quick",
@@ -58,4 +78,23 @@ test("it is said what is missing", () => {
   expect(missing(["", " "], null)).toBe("At least one prompt is needed.");
   expect(missing(["You sail."], ["a", "b", "c"])).toBe("At least 4 questions are needed.");
   expect(missing(["You sail."], null)).toBe("");
+});
+
+test("what was asked for before can be changed and asked for again", () => {
+  const asked = {
+    name: "wizard",
+    description: "grumpy",
+    system_prompts: ["You grumble."],
+    effort: "quick" as const,
+  };
+  expect(personaOrder(personaOf(asked, "wizard_2"))).toEqual({ ...asked, name: "wizard_2" });
+  const pairs = [{ positive: "Be warm.", negative: "Be cold." }];
+  const trait = {
+    word: "warm",
+    opposite: "cold",
+    pairs,
+    effort: "thorough" as const,
+    questions: ["a", "b", "c", "d"],
+  };
+  expect(traitOrder(traitOf(trait, "warm"))).toEqual(trait);
 });

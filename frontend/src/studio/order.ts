@@ -102,9 +102,45 @@ export function traitOrder(draft: TraitDraft): Schemas["TraitParams"] {
     effort: draft.effort,
     ...(opposite && { opposite }),
     ...(name !== word && { name }),
-    ...(!draft.untouched && { pairs: draft.pairs.filter((pair) => pair.positive.trim() && pair.negative.trim()) }),
+    ...(!draft.untouched && {
+      pairs: draft.pairs.filter((pair) => pair.positive.trim() && pair.negative.trim()),
+    }),
     ...own(draft.questions),
   };
+}
+
+/** A draft out of what was asked for before, under a name. */
+export function personaOf(order: Partial<Schemas["PersonaParams"]>, name: string): PersonaDraft {
+  const draft: PersonaDraft = {
+    ...emptyPersona(),
+    way: order.archetype ? "archetype" : order.description ? "description" : "prompts",
+    name,
+    archetype: order.archetype ?? "",
+    description: order.description ?? "",
+    prompts: [...(order.system_prompts ?? [])],
+    questions: listed(order.questions),
+    effort: order.effort ?? "standard",
+  };
+  return { ...draft, origin: draft.prompts.length ? personaOrigin(draft) : "" };
+}
+
+export function traitOf(order: Partial<Schemas["TraitParams"]>, name: string): TraitDraft {
+  const pairs = (order.pairs ?? []).map((pair) => ({ ...pair }));
+  const draft: TraitDraft = {
+    ...emptyTrait(),
+    word: order.word ?? "",
+    opposite: order.opposite ?? "",
+    name: name === order.word ? "" : name,
+    pairs,
+    untouched: !pairs.length,
+    questions: listed(order.questions),
+    effort: order.effort ?? "standard",
+  };
+  return { ...draft, origin: pairs.length ? traitOrigin(draft) : "" };
+}
+
+function listed(questions: number | string[] | null | undefined): string[] | null {
+  return Array.isArray(questions) ? [...questions] : null;
 }
 
 /** What is missing before it can be made; empty when nothing is. */
