@@ -19,7 +19,7 @@ SMALLEST = ["--random-weights", "small", "--device", "cpu", "--batch", "2", "--t
 def scripts_beside_each_other(monkeypatch: pytest.MonkeyPatch) -> None:
     """As Python does for a script: its folder comes first. Their short names do not outlive the test."""
     monkeypatch.syspath_prepend(FOLDER)
-    for name in ("machine", "timing", "steering", "extraction", "server"):
+    for name in ("machine", "timing", "steering", "extraction", "server", "batching"):
         monkeypatch.delitem(sys.modules, name, raising=False)
 
 
@@ -99,3 +99,8 @@ def test_a_figure_is_a_ratio_of_medians_held_against_its_bound() -> None:
     slow = Figure("start", 0.4, target=0.3, at_most=True, unit="s")
     assert slow.met is False and Figure("only reported", 1.0).met is None
     assert "MISSED" in table([slow]) and "0.400 s" in table([slow])
+
+
+def test_batching_measures_as_many_tokens_both_ways(tmp_path: Path) -> None:
+    (figure,) = run("batching", SMALLEST, tmp_path)["figures"]
+    assert figure["value"] > 0 and set(figure["details"]) == {"rolling_tokens_per_s", "continuous_tokens_per_s"}

@@ -263,11 +263,15 @@ def test_where_too_many_wait_the_message_is_refused_and_not_kept(api: Api, http:
     it = begin(http)
     lanes = {"messages": [{"role": "user", "content": "x"}], "lanes": [{}] * 4, "stream": True}
     lanes["sampling"] = {"max_tokens": 1900}
-    with api.client() as one, one.stream("POST", "/api/v1/compare", json=lanes) as first:
-        with api.client() as other, other.stream("POST", "/api/v1/compare", json=lanes) as second:
-            begun = [events_of(first), events_of(second)]
-            assert [next(events)[0] for events in begun] == ["start", "start"]
-            refused = http.post(f"{ROOT}/{it}/messages", json={"content": "hello"})
+    with (
+        api.client() as one,
+        api.client() as other,
+        one.stream("POST", "/api/v1/compare", json=lanes) as first,
+        other.stream("POST", "/api/v1/compare", json=lanes) as second,
+    ):
+        begun = [events_of(first), events_of(second)]
+        assert [next(events)[0] for events in begun] == ["start", "start"]
+        refused = http.post(f"{ROOT}/{it}/messages", json={"content": "hello"})
     refusal(refused, 429, "queue_full")
     assert refused.headers["retry-after"] and tree(http, it) == []
     api.wait_until_idle()

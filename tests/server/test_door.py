@@ -142,6 +142,13 @@ def _bytes(headers: Mapping[str, str]) -> dict[bytes, bytes]:
     return {name.encode(): value.encode() for name, value in headers.items()}
 
 
+def test_a_person_without_a_key_is_told_in_words_where_to_get_in(closed: tuple[TestClient, Door]) -> None:
+    client, _ = closed
+    found = client.get("/", headers={"accept": "text/html,*/*"})
+    assert (found.status_code, found.headers["content-type"]) == (401, "text/plain; charset=utf-8")
+    assert "persona-steer serve" in found.text and "?token=KEY" in found.text
+
+
 def test_where_no_key_is_asked_for_a_token_means_nothing(opened: TestClient) -> None:
     reply = opened.get("/?token=anything")
     assert reply.text == "the page" and "set-cookie" not in reply.headers

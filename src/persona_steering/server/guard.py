@@ -26,6 +26,9 @@ from persona_steering.server.metrics import UNKNOWN_PATH
 from persona_steering.server.security import HEADERS, Door, is_upload, most_bytes
 
 _log = logging.getLogger("persona_steering.server")
+_LOCKED = """\
+This server asks for a key. Open the link that `persona-steer serve` has printed, or add ?token=KEY to the address.
+"""
 _POLICY_VIOLATION, _INTERNAL = 1008, 1011  # why a WebSocket is closed
 
 
@@ -125,9 +128,16 @@ class _Exchange:
             return
         if self._status:
             raise ConnectionAbortedError(f"{self.id} was broken off")
+        if error.status == 401 and self._shows_pages():
+            await self.answer(401, {"content-type": "text/plain; charset=utf-8", **error.headers}, _LOCKED.encode())
+            return
         headers = {"content-type": "application/json", **error.headers}
         body = body_at(self._scope["path"], error, self.id)
         await self.answer(error.status, headers, json.dumps(body).encode())
+
+    def _shows_pages(self) -> bool:
+        """Whether a person's browser asks for something to look at."""
+        return self._scope.get("method") == "GET" and "text/html" in Headers(scope=self._scope).get("accept", "")
 
     def _can_refuse(self) -> bool:
         """Whether a WebSocket can still be answered as a request is."""
