@@ -24,7 +24,11 @@ export function errorOf(status: number, body: unknown, requestId: string | null 
     const hint = typeof error.hint === "string" ? error.hint : "";
     const param = typeof error.param === "string" ? error.param : null;
     const told = typeof error.request_id === "string" ? error.request_id : requestId;
-    return new ApiError(status, String(error.code ?? ""), error.message, hint, param, told);
+    // the server ends its message with the hint, for clients that show nothing else
+    const message = error.message.endsWith(hint)
+      ? error.message.slice(0, error.message.length - hint.length).trim()
+      : error.message;
+    return new ApiError(status, String(error.code ?? ""), message || hint, message ? hint : "", param, told);
   }
   return new ApiError(
     status,

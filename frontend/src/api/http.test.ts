@@ -19,6 +19,12 @@ test("what the server refuses is thrown in its own words", async () => {
   expect(refused).toMatchObject({ status: 404, code: "not_found", hint: "sage?", requestId: "req_1" });
 });
 
+test("a hint that ends the message too is not said twice", async () => {
+  const error = { message: "too long. Send less.", code: "too_long", hint: "Send less." };
+  answering(JSON.stringify({ error }), 400);
+  await expect(ask("POST", "/x")).rejects.toMatchObject({ message: "too long.", hint: "Send less." });
+});
+
 test("a proxy's page in place of an answer is said to be unreadable", async () => {
   answering("<html>", 502);
   await expect(ask("GET", "/x")).rejects.toMatchObject({ code: "unreadable", status: 502 });
