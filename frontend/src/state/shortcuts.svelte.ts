@@ -79,11 +79,12 @@ class Shortcuts {
 
   private press(event: KeyboardEvent): void {
     if (event.defaultPrevented || event.isComposing) return;
+    if (document.querySelector("dialog:modal")) return; // it has the keyboard for itself, and closes with Escape
     const target = event.target as HTMLElement | null;
     const typing = !!target?.closest(
       "input:not([type=range]):not([type=checkbox]), textarea, select, [contenteditable]",
     );
-    const name = matching(event, typing || !this.singleKeys || !!target?.closest("dialog"));
+    const name = matching(event, typing || !this.singleKeys);
     const handler = name && this.handlers.get(name);
     if (!handler) return;
     event.preventDefault();

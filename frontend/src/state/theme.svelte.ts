@@ -5,15 +5,19 @@ export type ThemeChoice = "system" | "light" | "dark";
 
 class Theme {
   choice = $state<ThemeChoice>(stored());
-  private system = matchMedia("(prefers-color-scheme: dark)");
+  private media = matchMedia("(prefers-color-scheme: dark)");
+  private systemIsDark = $state(this.media.matches);
 
   constructor() {
-    this.system.addEventListener("change", () => this.apply());
+    this.media.addEventListener("change", ({ matches }) => {
+      this.systemIsDark = matches;
+      this.apply();
+    });
     this.apply();
   }
 
   get isDark(): boolean {
-    return this.choice === "dark" || (this.choice === "system" && this.system.matches);
+    return this.choice === "dark" || (this.choice === "system" && this.systemIsDark);
   }
 
   choose(choice: ThemeChoice): void {
