@@ -12,6 +12,7 @@ import type {
   SteeringRequest,
 } from "../api/types";
 import { chainOf } from "../inspect/fork";
+import { pairsOf, type Pair } from "../inspect/readings";
 import { siblings } from "../lib/tree";
 import { conversations } from "../state/conversations.svelte";
 import { grown, type Growing } from "../state/growing";
@@ -35,7 +36,8 @@ export interface Lane extends Growing {
   changes: number[]; // tokens from which on another recipe holds
   state: "waiting" | "writing" | "done" | "failed";
   error: ApiError | null;
-  done: { finish: string | null; tokens: number; seconds: number | null; caps: number | null } | null;
+  ending: string; // how it ended, where it did not by itself
+  done: { tokens: number; seconds: number | null; caps: number | null } | null;
   message: string | null; // as it is kept in the conversation; null: it is not
 }
 
@@ -208,6 +210,13 @@ class Comparison {
     };
   }
 
+  /** What is known of a lane's tokens along the axis that colours. */
+  readingsOf(number: number): readonly (Pair | null)[] {
+    const [lane, subject, axis] = [this.round?.lanes[number], this.subjectOf(number), inspect.axis];
+    if (!lane || !subject || axis === null) return [];
+    return inspect.found(subject.id)?.axes.get(axis)?.pairs ?? pairsOf(lane.tokens, axis);
+  }
+
   private generate(
     to: Pick<Frames["Generate"], "conversation" | "messages">,
     before: PastMessage[],
@@ -218,7 +227,16 @@ class Comparison {
       const asked = steeringOf(choice, recipe.steering);
       const traced = view.heat ? inspect.traced(asked) : asked;
       return {
-        ...{ text: "", tokens: [], steering: null, changes: [], state: "waiting", error: null, done: null },
+        ...{
+          text: "",
+          tokens: [],
+          steering: null,
+          changes: [],
+          state: "waiting",
+          error: null,
+          ending: "",
+          done: null,
+        },
         label: labelOf(choice, now),
         system: choice.kind === "prompt" ? choice.system.trim() : null,
         follows: choice.kind === "recipe",
@@ -276,8 +294,8 @@ class Comparison {
       asked: (frame.segments.at(-1)?.asked ?? null) as SteeringRequest | null,
       steering: frame.steering,
       state: "done",
+      ending: endingOf(frame.finish_reason),
       done: {
-        finish: frame.finish_reason,
         tokens: frame.usage.completion_tokens,
         seconds: frame.timings.total_s ?? null,
         caps: frame.steering?.caps_engaged ?? null,
@@ -347,17 +365,30 @@ class Comparison {
   }
 }
 
-function laneOf({ id, content, made }: MessageNode): Lane {
+function endingOf(reason: string | null): string {
+  const endings: Record<string, string> = {
+    length: "It ended at the limit of tokens.",
+    cancelled: "Stopped.",
+    stopped: "Stopped.",
+    filtered: "It was filtered.",
+    failed: "Not finished.",
+    interrupted: "The server stopped in the middle of this.",
+    writing: "It is still being written; this is what there was when the page was opened.",
+  };
+  return endings[reason ?? ""] ?? "";
+}
+
+function laneOf({ id, content, made, status }: MessageNode): Lane {
   const first = made?.segments[0];
   const last = made?.segments.at(-1);
   return {
     ...{ text: content, tokens: [], state: "done", error: null, system: null, follows: false, message: id },
+    ending: endingOf(status === "complete" ? (made?.finish_reason ?? null) : status),
     label: worded(first?.applied?.short ?? "") || "Base model",
     asked: (last?.asked ?? null) as SteeringRequest | null,
     steering: last?.applied ?? null,
     changes: made?.segments.slice(1).map((one) => one.from_token) ?? [],
     done: made && {
-      finish: made.finish_reason ?? null,
       tokens: made.tokens,
       seconds: made.timings?.total_s ?? null,
       caps: made.caps_engaged,

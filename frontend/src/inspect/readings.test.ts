@@ -75,6 +75,17 @@ describe("shades", () => {
     expect(found.shades.map((one) => one.line)).toEqual([1, 0, 2, 3]);
   });
 
+  it("of two texts have one scale", () => {
+    const other: Pair[] = [
+      [0, 100],
+      [0, 110],
+      [0, 120],
+    ];
+    const found = shaded(pairs, PLAIN, [...pairs, ...other]);
+    expect(found.shades.every((one) => one.sign !== "+")).toBe(true);
+    expect(found).toMatchObject({ mean: 20, std: 10, most: 120 });
+  });
+
   it("say nothing below the threshold, and nothing where all are alike", () => {
     expect(shaded(pairs, { ...PLAIN, threshold: 2 }).shades.every((one) => one.line === 0)).toBe(true);
     expect(

@@ -30,9 +30,9 @@ export interface Read {
 /** Which shade the tokens have, and the numbers that a legend needs. */
 export interface Shaded {
   values: (number | null)[];
-  z: (number | null)[]; // in standard deviations of this text
+  z: (number | null)[]; // in standard deviations of the scale
   shades: Shade[];
-  mean: number;
+  mean: number; // of this text alone, as the deviation
   std: number;
   most: number; // the greatest magnitude
   count: number;
@@ -61,22 +61,31 @@ export function valueOf(pair: Pair | null, moment: Moment): number | null {
 
 /** How strongly each token is coloured.
 
-Raw values are measured from nothing, to the greatest of the text; so is what the interventions changed. */
+Raw values are measured from nothing, to the greatest there is; so is what the interventions changed. With `among`,
+the scale is that of several texts together, so that their colours can be compared. */
 export function shaded(
   pairs: readonly (Pair | null)[],
   given: { moment: Moment; scale: Scale; threshold: number },
+  among: readonly (Pair | null)[] = pairs,
 ): Shaded {
   const values = pairs.map((pair) => valueOf(pair, given.moment));
-  const known = values.filter((value): value is number => value !== null && Number.isFinite(value));
-  const { mean, std } = spread(known);
-  const most = known.reduce((found, value) => Math.max(found, Math.abs(value)), 0);
-  const z = values.map((value) => (value === null || !(std > 0) ? null : (value - mean) / std));
+  const own = values.filter(isKnown);
+  const all = among === pairs ? own : among.map((pair) => valueOf(pair, given.moment)).filter(isKnown);
+  const scale = spread(all);
+  const most = all.reduce((found, value) => Math.max(found, Math.abs(value)), 0);
+  const z = values.map((value) =>
+    value === null || !(scale.std > 0) ? null : (value - scale.mean) / scale.std,
+  );
   const isRaw = given.scale === "raw" || given.moment === "change";
   const levels = isRaw
     ? values.map((value) => (value === null || !(most > 0) ? null : (FULL * value) / most))
     : z;
   const shades = levels.map((level) => shade(level, given.threshold));
-  return { values, z, shades, mean, std, most, count: known.length };
+  return { values, z, shades, ...spread(own), most, count: own.length };
+}
+
+function isKnown(value: number | null): value is number {
+  return value !== null && Number.isFinite(value);
 }
 
 /** The mean before and after the interventions; null where nothing was read. */
@@ -90,4 +99,12 @@ export function meanOf(reading: AxisReading | undefined): Pair | null {
 /** A token as it can be seen: spaces and line ends have signs of their own. */
 export function visible(text: string): string {
   return text.replaceAll("\n", "⏎").replaceAll("\t", "⇥").replaceAll(" ", "␣") || "∅";
+}
+
+/** What came along an axis with tokens while they were written. */
+export function pairsOf(
+  tokens: readonly { readings: Readonly<Record<string, Pair>> }[],
+  axis: string,
+): (Pair | null)[] {
+  return tokens.map((token) => token.readings[axis] ?? null);
 }
