@@ -57,7 +57,16 @@ export class JobLog {
     this.seen = fresh.at(-1)!.seq;
     const samples = fresh.flatMap((one) => (one.type === "sample" ? [{ ...one.data, seq: one.seq }] : []));
     const notes = fresh.flatMap((one) => (one.type === "log" ? [{ ...one.data, seq: one.seq }] : []));
-    if (samples.length) this.samples = [...samples.reverse(), ...this.samples].slice(0, KEPT);
+    if (samples.length) this.samples = distinct([...samples.reverse(), ...this.samples]).slice(0, KEPT);
     if (notes.length) this.notes = [...this.notes, ...notes];
   }
+}
+
+/** A job that goes on tells again of answers that it had. */
+function distinct(samples: readonly Sample[]): Sample[] {
+  const seen = new Set<string>();
+  return samples.filter(({ phase, question, answer }) => {
+    const key = JSON.stringify([phase, question, answer]);
+    return !seen.has(key) && seen.add(key);
+  });
 }

@@ -113,7 +113,11 @@ export function traitOrder(draft: TraitDraft): Schemas["TraitParams"] {
 export function personaOf(order: Partial<Schemas["PersonaParams"]>, name: string): PersonaDraft {
   const draft: PersonaDraft = {
     ...emptyPersona(),
-    way: order.archetype ? "archetype" : order.description ? "description" : "prompts",
+    way: order.archetype
+      ? "archetype"
+      : order.description || !order.system_prompts
+        ? "description"
+        : "prompts",
     name,
     archetype: order.archetype ?? "",
     description: order.description ?? "",
