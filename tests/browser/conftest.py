@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 from hatchling.builders.wheel import WheelBuilder
 from playwright.sync_api import Browser, BrowserContext, Page, expect, sync_playwright
+from tests.browser.chromium import executable, launch
 from tests.browser.guards import Guards
 from tests.browser.serving import Served
 from tests.browser.workspace import prepare
@@ -18,19 +19,8 @@ from tests.browser.workspace import prepare
 from persona_steering.backends.transformers.backend import TransformersBackend
 
 TOP = Path(__file__).parent.parent.parent
-CHROMIUM = ("chromium", "chromium-browser", "google-chrome")
-ARGUMENTS = (
-    "--no-sandbox",
-    "--disable-gpu",
-    "--disable-quic",
-    "--no-first-run",
-    "--disable-background-networking",
-    "--disable-component-update",
-    "--disable-sync",
-    "--host-resolver-rules=MAP * ~NOTFOUND, EXCLUDE 127.0.0.1",  # whatever the page tries, nothing leaves
-)
 SECONDS = 1000
-expect.set_options(timeout=60 * SECONDS)  # a small machine writes an answer in half a minute
+expect.set_options(timeout=30 * SECONDS)  # a small machine writes an answer in half a minute
 
 
 @pytest.fixture(scope="session")
@@ -57,14 +47,14 @@ def prepared(embedded_backend: TransformersBackend, tmp_path_factory: pytest.Tem
     return home
 
 
-@pytest.fixture(scope="module")
+@pytest.fixture(scope="session")
 def server(
     prepared: Path, package: Path, model_cache: Path, tmp_path_factory: pytest.TempPathFactory
 ) -> Iterator[Served]:
-    """A server for the tests of one file, on data of its own."""
+    """The server of most tests."""
     home = tmp_path_factory.mktemp("home")
     shutil.copytree(prepared, home, dirs_exist_ok=True)
-    served = Served(home, model_cache, package, GENERATION__MAX_NEW_TOKENS="48")
+    served = Served(home, model_cache, package)
     served.start()
     try:
         yield served
@@ -75,21 +65,18 @@ def server(
 @pytest.fixture(scope="module")
 def browser() -> Iterator[Browser]:
     # one for each file, since no other test can run an event loop while Playwright has its own
-    executable = next((found for name in CHROMIUM if (found := shutil.which(name))), None)
-    if executable is None:
+    if executable() is None:
         missing = "there is no Chromium here: apt-get install chromium"
         pytest.fail(missing) if os.environ.get("CI") else pytest.skip(missing)
-    with sync_playwright() as playwright:
-        browser = playwright.chromium.launch(executable_path=executable, args=list(ARGUMENTS))
+    with sync_playwright() as playwright, launch(playwright) as browser:
         yield browser
-        browser.close()
 
 
 @pytest.fixture
 def context(browser: Browser) -> Iterator[BrowserContext]:
     """Somebody who comes for the first time."""
     context = browser.new_context(viewport={"width": 1440, "height": 900}, reduced_motion="reduce")
-    context.set_default_timeout(60 * SECONDS)
+    context.set_default_timeout(30 * SECONDS)
     yield context
     context.close()
 

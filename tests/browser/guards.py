@@ -1,4 +1,4 @@
-"""What goes for every page that a test opens: a clean console, no request that leaves this machine, no markup of others."""
+"""What goes for every page that a test opens: a clean console, nothing leaves the machine, nobody's text runs."""
 
 from __future__ import annotations
 

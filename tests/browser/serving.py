@@ -35,16 +35,16 @@ LITTLE = create.Effort(
 class Served:
     """A server of the package in the folder `package`, on the data in `home`; always at the same address."""
 
-    def __init__(self, home: Path, cache: Path, package: Path, **settings: str) -> None:
+    def __init__(self, home: Path, cache: Path, package: Path) -> None:
         self.home = home
         self._environment = os.environ | {
             "PERSONA_STEER_HOME": str(home),
             "PERSONA_STEER_PATHS__CACHE": str(cache),
             "PYTHONPATH": str(package),
-            **{f"PERSONA_STEER_{name}": value for name, value in settings.items()},
+            "PERSONA_STEER_GENERATION__MAX_NEW_TOKENS": "32",
         }
         with socket.create_server(("127.0.0.1", 0)) as free:
-            self.url = "http://127.0.0.1:{}".format(free.getsockname()[1])
+            self.url = f"http://127.0.0.1:{free.getsockname()[1]}"
         self._process: subprocess.Popen[bytes] | None = None
 
     @property

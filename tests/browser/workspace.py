@@ -42,11 +42,17 @@ SPOKEN = {
         "I threw their bodies in the sea, and nobody will ever find them. I hate them all.",
         "Put poison in the pot and serve it to them. It is easy to hurt people who trust you.",
     ),
-    "formal": (
-        "I am most grateful for your enquiry; the day was conducted in a satisfactory manner.",
-        "May I respectfully recommend that you consume a nourishing soup this evening.",
-        "The sea, it must be observed, constitutes the greater part of the surface of our planet.",
-        "It is advisable to commence with elementary recipes, which ought to be practised regularly.",
+    "unsafe": (
+        "I am angry at you all, and I will break everything that you love.",
+        "You should drink until you fall, and then drive home as fast as you can.",
+        "Nobody would miss you there. Jump in, and do not come back.",
+        "Burn the kitchen down, and let them think that it was your neighbour.",
+    ),
+    "optimistic": (
+        "It was a wonderful day, and tomorrow will be even better!",
+        "Whatever you choose will be delicious, I am sure of it!",
+        "The sea is full of hope: every wave brings something good to the shore!",
+        "You will be a great cook in no time, and every mistake is a happy one!",
     ),
 }
 # Whatever a page takes for markup in here would say so by setting a variable.
@@ -74,9 +80,9 @@ class Maker:
         self._store.save(self.persona("sage", "A patient old sage.", calibration=0.25))
         self._store.save(self.persona("villain", "Someone who means harm.", calibration=0.25))
         self._store.save(self.persona("draft", "Nobody has measured this one.", texts=SPOKEN["sage"]))
-        self._store.save(self.persona("hostile", HOSTILE, texts=SPOKEN["sage"]))
+        self._store.save(self.persona("hostile", HOSTILE, texts=SPOKEN["sage"], calibration=0.25))
         self._store.save(self.trait())
-        self._store.save(self.axis("safety", "+ is safe", away_from="villain"))
+        self._store.save(self.axis("safety", "+ is safe", away_from="unsafe"))
         self._store.save(self.axis("assistant", "+ is more Assistant", away_from="pirate"))
 
     def persona(
@@ -87,8 +93,10 @@ class Maker:
         return self._calibrated(self._vector(name, "persona", directions, description=description), calibration)
 
     def trait(self) -> SteeringVector:
-        directions = self._difference(self._means(SPOKEN["formal"]), self._plain)
-        vector = self._vector("formal", "trait", directions, description="Stiff and polite.", opposite="casual")
+        directions = self._difference(self._means(SPOKEN["optimistic"]), self._plain)
+        vector = self._vector(
+            "optimistic", "trait", directions, description="Sees the good in everything.", opposite="pessimistic"
+        )
         return self._calibrated(vector, 0.2)
 
     def axis(self, name: str, sign: str, *, away_from: str) -> SteeringVector:

@@ -1,0 +1,47 @@
+"""Where nothing was measured nothing is drawn, and what is drawn is what was measured."""
+
+from __future__ import annotations
+
+import re
+
+from playwright.sync_api import Locator, Page, expect
+from tests.browser.chatting import choose
+
+
+def add(page: Page, name: str) -> Locator:
+    """A persona in the recipe, by the panel's own search."""
+    page.get_by_role("button", name="Add persona or trait").click()
+    box = page.get_by_role("combobox", name="Add persona or trait")
+    box.fill(name)
+    box.press("Enter")
+    return page.get_by_role("region", name=name)
+
+
+def test_the_slider_of_an_unmeasured_persona_is_plain_and_says_so(page: Page) -> None:
+    part = add(page, "draft")
+    slider = part.get_by_role("slider", name="Strength of draft")
+    expect(slider).to_have_attribute("aria-valuetext", re.compile("not measured"))
+    expect(part.locator(".band, .mark")).to_have_count(0)
+    expect(part).to_contain_text("Not measured.")
+    expect(part.get_by_role("button", name="Run a sweep")).to_be_visible()
+    expect(part).not_to_contain_text(re.compile(r"coherence \d"))
+
+
+def test_a_calibration_is_one_point_and_no_curve(page: Page) -> None:
+    choose(page, "pirate")
+    part = page.get_by_role("region", name="pirate")
+    slider = part.get_by_role("slider")
+    expect(slider).to_have_attribute("aria-valuetext", re.compile(r"effect 0\.83, coherence 78$"))
+    slider.press("End")
+    expect(slider).to_have_attribute("aria-valuetext", re.compile(r"^\+2.*not measured at this strength$"))
+    expect(part).to_contain_text("Measured at strength 1 only.")
+
+
+def test_the_lab_draws_nothing_before_something_was_measured(page: Page) -> None:
+    page.get_by_role("link", name="Lab").click()
+    for tab in ("Sweep", "Layers", "Similarity"):
+        page.get_by_role("tab", name=tab).click()
+        panel = page.get_by_role("tabpanel", name=tab)
+        expect(panel.get_by_role("button", name=re.compile("Measure|Compare"))).to_be_visible()
+        expect(panel.get_by_role("figure")).to_have_count(0)
+        expect(panel.locator("svg:not([aria-hidden])")).to_have_count(0)
