@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 import httpx2
 import pytest
-from tests.server.api import Api, make_state, running
+from tests.server.api import MODEL, Api, make_state, running
 from tests.server.listener import listening
 
 from persona_steering.evaluation.layers import LayerScan
@@ -83,6 +84,15 @@ def test_a_report_is_a_page_that_can_ask_this_server_nothing(sweep: str, http: h
     policy = page.headers["content-security-policy"]
     assert policy.startswith("sandbox allow-scripts;") and "default-src 'none'" in policy
     assert "allow-same-origin" not in policy and "connect-src" not in policy
+
+
+def test_nothing_of_a_measurement_tells_where_the_model_lies(sweep: str, api: Api, http: httpx2.Client) -> None:
+    similar = measured(api, http, "similarities", {"names": ["sage", "pirate"]})
+    folder = str(Path(api.state.config.model.name.removeprefix("hf:")).parent)
+    for path in ("jobs", *(f"runs/{run}{part}" for run in (sweep, similar) for part in ("", "/data", "/report"))):
+        assert folder not in http.get(f"/api/v1/{path}").text, path
+    assert {job["model"]["id"] for job in http.get("/api/v1/jobs").json()["data"]} == {MODEL}
+    assert MODEL in http.get(f"/api/v1/runs/{sweep}/report").text
 
 
 def test_runs_are_listed_by_kind_and_name(sweep: str, http: httpx2.Client) -> None:

@@ -6,6 +6,7 @@ import hashlib
 from collections.abc import Sequence
 from pathlib import Path
 
+from persona_steering.engine.names import public_id
 from persona_steering.evaluation.pages import similarity_report
 from persona_steering.evaluation.similarity import Similarity, compare_vectors
 from persona_steering.files import write_atomically
@@ -37,7 +38,7 @@ def write_comparison(found: Similarity, model: ModelIdentity, runs: Path, out: P
     """
     data = found.model_dump_json(indent=1).encode()
     folder = out or runs / f"similarity-{hashlib.sha256(data).hexdigest()[:8]}"
-    facts = {"model": model.id, "layers": layer_ranges(found.layers)}
+    facts = {"model": public_id(model.id), "layers": layer_ranges(found.layers)}
     write_atomically(folder / "similarity.json", data + b"\n")
     similarity_report(found, facts).write(folder / "report.html")
     return folder / "report.html"

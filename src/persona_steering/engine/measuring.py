@@ -18,6 +18,7 @@ from persona_steering.calibration.layers import coefficients_for_dose
 from persona_steering.config import Config
 from persona_steering.engine.create import evoking_prompts
 from persona_steering.engine.estimate import SCORES_PER_ANSWER, Work
+from persona_steering.engine.names import public_id
 from persona_steering.engine.origins import Origin, answers_made_from, find_origin, held_out_questions
 from persona_steering.engine.steering import UNCALIBRATED_DOSE, SteeringEngine
 from persona_steering.errors import NotFoundError, UsageError
@@ -160,7 +161,7 @@ class Measurement(ABC, Generic[Value]):
     def facts(self, **more: str) -> dict[str, str]:
         """The head of the report."""
         return {
-            "model": self.model.identity.id,
+            "model": public_id(self.model.identity.id),
             "vector": f"{self.vector.name}, sha256 {self.vector.digest[:12]}",
             **more,
             **({"calibration": f"weak, {weak}"} if (weak := self._weakness()) else {}),

@@ -10,6 +10,7 @@ from pydantic import JsonValue
 
 from persona_steering.authoring.generator import DatasetGenerator
 from persona_steering.backends.base import Request, Sampling, conversation
+from persona_steering.engine.names import public_id
 from persona_steering.engine.writing import open_writer
 from persona_steering.errors import ConflictError, NotFoundError, UsageError, unknown
 from persona_steering.personas import Trait
@@ -38,7 +39,7 @@ from persona_steering.server.schemas.reference import (
 )
 from persona_steering.server.schemas.runs import LayersData
 from persona_steering.server.schemas.steering import SteeredVector, SteeringRequest
-from persona_steering.server.serving import Serving, public_id
+from persona_steering.server.serving import Serving
 from persona_steering.server.slot import SlotStatus
 from persona_steering.server.state import ServerState
 from persona_steering.server.steering import Steered, resolve

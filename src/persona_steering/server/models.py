@@ -8,9 +8,9 @@ from pathlib import Path
 from persona_steering.backends.available import available_models
 from persona_steering.backends.embedded import PACKAGED_MODELS
 from persona_steering.config import Config
+from persona_steering.engine.names import public_id
 from persona_steering.errors import UsageError, nearest
 from persona_steering.server.schemas.models import ListedModel
-from persona_steering.server.serving import public_id
 from persona_steering.server.slot import ModelChoice
 
 _HUB = re.compile(r"(?:hf:)?([A-Za-z0-9][\w.-]*/[A-Za-z0-9][\w.-]*)", re.ASCII)

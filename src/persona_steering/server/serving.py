@@ -6,12 +6,12 @@ import threading
 import time
 from collections.abc import Callable, Mapping, Sequence
 from datetime import datetime
-from pathlib import Path
 
 from persona_steering.backends.base import Request
 from persona_steering.backends.wrapper import ModelWrapper
 from persona_steering.calibration.caps import Cap
 from persona_steering.config import Config
+from persona_steering.engine.names import public_id
 from persona_steering.engine.steering import Steering, SteeringEngine
 from persona_steering.errors import NotFoundError, PersonaSteeringError, UsageError, nearest
 from persona_steering.interventions import Floor, parse_strength
@@ -195,12 +195,6 @@ class Serving:
     def submit(self, request: Request, hear: Callable[[Item], None]) -> Ticket:
         """Queues a request; its items go to `hear`, in the thread that writes. Raises as `Scheduler.submit`."""
         return self.scheduler.submit(request, timeout=self._deadline, hear=hear)
-
-
-def public_id(given: str) -> str:
-    """The model's name for clients: without "hf:", and of a folder its last part only."""
-    name = given.removeprefix("hf:")
-    return Path(name).name if Path(name).is_dir() else name
 
 
 def created(card: Card, otherwise: int) -> int:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Collection
 
 from persona_steering.engine.library import Entry
+from persona_steering.engine.names import public_id
 from persona_steering.server.errors import without_paths
 from persona_steering.server.schemas.library import (
     LayerData,
@@ -16,7 +17,6 @@ from persona_steering.server.schemas.library import (
     VectorDetail,
     VectorModel,
 )
-from persona_steering.server.serving import public_id
 from persona_steering.vectors import Calibration, SteeringVector, VectorMetadata
 from persona_steering.vectors.card import Status as CardStatus
 from persona_steering.vectors.metadata import FORKED_FROM

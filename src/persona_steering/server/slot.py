@@ -13,11 +13,12 @@ from pydantic import Field
 from persona_steering.backends.base import Backend
 from persona_steering.backends.wrapper import ModelWrapper
 from persona_steering.config import Config
+from persona_steering.engine.names import public_id
 from persona_steering.errors import BusyError, ConflictError, PersonaSteeringError
 from persona_steering.personas.manager import PersonaManager
 from persona_steering.server.errors import ApiError, as_api_error
 from persona_steering.server.scheduler import ROWS, WAITING, AnswerFacts
-from persona_steering.server.serving import DEADLINE, Serving, public_id
+from persona_steering.server.serving import DEADLINE, Serving
 from persona_steering.vectors.values import Closed
 
 CLOSING = 1.0  # seconds that a change has to end by itself when the server stops

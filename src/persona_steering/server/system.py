@@ -8,10 +8,10 @@ from dataclasses import asdict
 from persona_steering.backends.base import ModelInfo
 from persona_steering.config import Config
 from persona_steering.engine.doctor import device_memory
+from persona_steering.engine.names import public_id
 from persona_steering.errors import PersonaSteeringError
 from persona_steering.server.limits import LIMITS
 from persona_steering.server.schemas.system import JobCounts, Memory, ModelFacts, Queue, Settings, System
-from persona_steering.server.serving import public_id
 from persona_steering.server.state import ServerState
 from persona_steering.vectors.metadata import package_version
 

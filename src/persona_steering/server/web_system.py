@@ -8,6 +8,7 @@ from collections.abc import Iterator
 from pydantic import JsonValue
 
 from persona_steering.backends.base import Request, Sampling, conversation
+from persona_steering.engine.names import public_id
 from persona_steering.errors import BusyError, ConflictError, NotFoundError, RecipeError, unknown
 from persona_steering.server.errors import ApiError, as_api_error
 from persona_steering.server.schemas.reference import (
@@ -23,7 +24,7 @@ from persona_steering.server.schemas.reference import (
     WebTrait,
 )
 from persona_steering.server.schemas.steering import CapRequest, SteeringRequest
-from persona_steering.server.serving import Serving, public_id
+from persona_steering.server.serving import Serving
 from persona_steering.server.state import ServerState
 from persona_steering.server.steering import resolve
 from persona_steering.vectors.metadata import SAFETY_AXIS, VectorKind, VectorMetadata

@@ -6,6 +6,7 @@ from typing import Annotated, Literal
 
 from pydantic import BaseModel, Discriminator, Field, JsonValue, RootModel
 
+from persona_steering.engine.names import public_id
 from persona_steering.server.errors import without_paths
 from persona_steering.server.progress import JobProgress
 from persona_steering.server.stores.job_models import Job, JobError, JobEvent, JobStatus, Sample
@@ -101,7 +102,10 @@ def shown_event(event: JobEvent) -> PublicJobEvent:
 
 def shown(job: Job) -> Job:
     """A job as clients see it."""
-    if job.error is None:
-        return job
-    scrubbed = {"message": without_paths(job.error.message), "hint": without_paths(job.error.hint)}
-    return job.model_copy(update={"error": job.error.model_copy(update=scrubbed)})
+    changes: dict[str, object] = {}
+    if job.model is not None:
+        changes["model"] = job.model.model_copy(update={"id": without_paths(public_id(job.model.id))})
+    if job.error is not None:
+        scrubbed = {"message": without_paths(job.error.message), "hint": without_paths(job.error.hint)}
+        changes["error"] = job.error.model_copy(update=scrubbed)
+    return job.model_copy(update=changes)
