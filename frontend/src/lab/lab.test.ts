@@ -169,3 +169,8 @@ test("a mean is placed among the reference answers only where they are stored", 
 test("the table of tokens has readings after steering only where something steered", () => {
   expect(tokenTable(read).columns).toEqual(["Place", "Token", "Role", "sage at layer 5"]);
 });
+
+test("a sweep that is coherent at one strength is said to be so", () => {
+  const narrow: Sweep = { ...whole, coherent: [0, 0] };
+  expect(sweepFinding({ run: "r", name: "sage", sweep: narrow })).toContain("sage is coherent only at 0");
+});

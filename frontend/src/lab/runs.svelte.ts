@@ -20,6 +20,8 @@ const SHOWN = 60; // runs of one kind; older ones are in the API
 export class Runs<K extends Kind> {
   /** The newest first; null: not read yet. */
   all = $state.raw<Run[] | null>(null);
+  /** One that was measured while somebody looks. */
+  arrived = $state<string | null>(null);
   problem = $state.raw<ApiError | null>(null);
   private data = new SvelteMap<string, Data[K]["result"] | ApiError>();
   private asked = new Set<string>();
@@ -28,6 +30,7 @@ export class Runs<K extends Kind> {
 
   /** Keeps the list up to date. Call it in `$effect`; it returns what ends that. */
   follow(): () => void {
+    this.arrived = this.all = null;
     void this.refresh();
     const again = () => void this.refresh();
     const ends = [
@@ -68,7 +71,10 @@ export class Runs<K extends Kind> {
       const page = await ask<{ data: Run[] }>("GET", "/api/v1/runs", {
         query: { kind: this.kind, model, limit: SHOWN },
       });
-      this.all = page.data.filter((run) => run.has_data);
+      const found = page.data.filter((run) => run.has_data);
+      const newest = found[0]?.id ?? null;
+      if (this.all !== null && newest !== this.all[0]?.id) this.arrived = newest;
+      this.all = found;
       this.problem = null;
     } catch (error) {
       if (!(error instanceof ApiError)) throw error;

@@ -30,7 +30,7 @@ export function scanRows(scan: Scan): ScanRow[] {
       coherence,
       auroc: row.auroc,
       chosen: row.chosen,
-      failure: usable ? null : `coherence ${number(coherence.mean, 0)} is below ${COHERENT}`,
+      failure: usable ? null : `coherence ${number(coherence.mean, 1)} is below ${COHERENT}`,
     };
   });
 }

@@ -38,6 +38,7 @@ function effectPanel(plot: PlotModule, width: number, { rows, scored }: SweepRow
         : null,
       ...lines(plot, rows, "effect", "control"),
       collapse(plot, only, true),
+      named(plot, rows),
       ...points(plot, rows, "effect"),
     ],
   }) as SVGSVGElement;
@@ -52,7 +53,16 @@ function coherencePanel(plot: PlotModule, width: number, { rows }: SweepRows, on
       plot.rect([0], { y1: 0, y2: COLLAPSED, fill: "var(--bad)", fillOpacity: 0.09 }),
       plot.text([0], { y: COLLAPSED / 2, ...note, text: () => "collapsed" }),
       plot.ruleY([COHERENT], { stroke: "var(--bad)", strokeDasharray: "4 3" }),
-      plot.text([0], { y: COHERENT, ...note, ...atRight, dy: 8, text: () => `not usable below ${COHERENT}` }),
+      plot.text([0], {
+        ...note,
+        y: COHERENT,
+        frameAnchor: "bottom",
+        textAnchor: "middle",
+        dx: 0,
+        dy: 8,
+        lineAnchor: "top",
+        text: () => `not usable below ${COHERENT}`,
+      }),
       plot.ruleY([0], { stroke: "var(--line-strong)" }),
       ...lines(plot, rows, "coherence", "controlCoherence"),
       collapse(plot, only, false),
@@ -61,7 +71,6 @@ function coherencePanel(plot: PlotModule, width: number, { rows }: SweepRows, on
   }) as SVGSVGElement;
 }
 
-const atRight = { frameAnchor: "right", textAnchor: "end", dx: -4 } as const;
 const note = {
   frameAnchor: "left",
   textAnchor: "start",
@@ -81,7 +90,12 @@ function frame(width: number, rows: readonly SweepRow[], height: number) {
     marginRight: 16,
     marginBottom: 38,
     style: STYLE,
-    x: { label: "Strength", domain: [low - space, high + space], tickFormat: (x: number) => number(x) },
+    x: {
+      label: "Strength",
+      domain: [low - space, high + space],
+      ticks: [...new Set(strengths)].length * 36 <= width ? [...new Set(strengths)] : Math.floor(width / 60),
+      tickFormat: (x: number) => number(x),
+    },
   };
 }
 
@@ -109,6 +123,34 @@ function collapse(plot: PlotModule, only: Span | null, named: boolean) {
           fill: "var(--bad)",
         })
       : null,
+  ];
+}
+
+/** Whose line it is, where there are several; the page says so above, a file has nothing but this. */
+function named(plot: PlotModule, rows: readonly SweepRow[]) {
+  const lasts = SERIES.flatMap((_, i) => rows.findLast((row) => row.series === i) ?? []);
+  if (lasts.length < 2) return null;
+  const top = Math.max(...lasts.map((one) => one.effect.mean));
+  const label = (shown: SweepRow[], dy: number) =>
+    plot.text(shown, {
+      x: "strength",
+      y: (row: SweepRow) => row.effect.mean,
+      text: "name",
+      fill: (row: SweepRow) => SERIES[row.series]!.colour,
+      stroke: "var(--surface)",
+      textAnchor: "end",
+      dx: 12,
+      dy,
+    });
+  return [
+    label(
+      lasts.filter((row) => row.effect.mean === top),
+      -14,
+    ),
+    label(
+      lasts.filter((row) => row.effect.mean !== top),
+      16,
+    ),
   ];
 }
 

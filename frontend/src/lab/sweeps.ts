@@ -57,7 +57,7 @@ export function failureOf({ steered, answers }: Schemas["SweepPoint"]): string |
   if (answers.length && empty === answers.length) return "all answers are empty";
   if (steered.coherence.mean >= COHERENT) return null;
   const also = empty ? `, ${empty} of ${answers.length} answers are empty` : "";
-  return `coherence ${number(steered.coherence.mean, 0)} is below ${COHERENT}${also}`;
+  return `coherence ${number(steered.coherence.mean, 1)} is below ${COHERENT}${also}`;
 }
 
 export function sweepTable({ rows, scored }: SweepRows): Table {
@@ -98,6 +98,8 @@ export function sweepFinding({ name, sweep }: ShownSweep): string {
   const parts: string[] = [];
   const range = sweep.coherent;
   if (!range) parts.push(`${name} is coherent at no measured strength`);
+  else if (range[0] === range[1])
+    parts.push(`of the measured strengths, ${name} is coherent only at ${number(range[0])}`);
   else parts.push(`${name} stays coherent from ${number(range[0])} to ${number(range[1])}`);
   const best = usable.reduce<Schemas["SweepPoint"] | null>(
     (found, one) => (!found || one.steered.gain.mean > found.steered.gain.mean ? one : found),
