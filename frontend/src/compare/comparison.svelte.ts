@@ -3,54 +3,22 @@
 import { ApiError } from "../api/errors";
 import { ask } from "../api/http";
 import { Live } from "../api/live";
-import type {
-  AppliedSteering,
-  Conversation,
-  Live as Frames,
-  MessageNode,
-  PastMessage,
-  SteeringRequest,
-} from "../api/types";
-import { chainOf } from "../inspect/fork";
+import type { Conversation, Live as Frames, PastMessage, SteeringRequest } from "../api/types";
+import { chainOf, sampledWith } from "../inspect/files";
 import { pairsOf, type Pair } from "../inspect/readings";
-import { siblings } from "../lib/tree";
 import { conversations } from "../state/conversations.svelte";
-import { grown, type Growing } from "../state/growing";
+import { grown } from "../state/growing";
 import { inspect, type Subject } from "../state/inspect.svelte";
 import { presets } from "../state/presets.svelte";
 import { recipe } from "../state/recipe.svelte";
 import { router } from "../state/router.svelte";
 import { sampling } from "../state/sampling.svelte";
+import { server } from "../state/server.svelte";
 import { thread } from "../state/thread.svelte";
 import { view } from "../state/view.svelte";
-import { labelOf, missing, shortOf, steeringOf, worded, type Choice } from "./choices";
+import { labelOf, missing, shortOf, steeringOf, type Choice } from "./choices";
+import { ended, readBy, storedRound, subjectOf, type Lane, type Round } from "./rounds";
 import { readVotes, tally, writeVotes } from "./votes";
-
-/** One of the two answers. */
-export interface Lane extends Growing {
-  label: string;
-  system: string | null; // its own system prompt
-  follows: boolean; // whether it follows the recipe while it is written
-  asked: SteeringRequest | null;
-  steering: AppliedSteering | null;
-  changes: number[]; // tokens from which on another recipe holds
-  state: "waiting" | "writing" | "done" | "failed";
-  error: ApiError | null;
-  ending: string; // how it ended, where it did not by itself
-  done: { tokens: number; seconds: number | null; caps: number | null } | null;
-  message: string | null; // as it is kept in the conversation; null: it is not
-}
-
-/** What both lanes answer. */
-export interface Round {
-  conversation: string | null;
-  before: PastMessage[];
-  question: string;
-  lanes: Lane[];
-  seed: number | null;
-  blind: boolean; // whether labels are hidden until somebody has chosen
-  turned: boolean; // whether the second stands left
-}
 
 type Choices = [Choice, Choice];
 const KEY = "persona-steer.compare";
@@ -73,7 +41,9 @@ class Comparison {
   /** What is shown: what was asked here, else the two newest answers to the conversation's last question. */
   readonly round = $derived.by(() => {
     const { asked } = this;
-    return asked && asked.conversation === (thread.conversation?.id ?? null) ? asked : this.stored();
+    return asked && asked.conversation === (thread.conversation?.id ?? null)
+      ? asked
+      : storedRound(thread.path, thread.messages);
   });
   readonly lacks = $derived(this.choices.map((choice) => missing(choice, presets.all)).find(Boolean) ?? "");
   /** Whether the answers can be kept as branches: a conversation has one system prompt. */
@@ -160,16 +130,9 @@ class Comparison {
     if (lane.message !== null) {
       await thread.show(lane.message);
     } else {
-      const system: PastMessage[] = lane.system === null ? [] : [{ role: "system", content: lane.system }];
-      const before =
-        lane.system === null ? round.before : round.before.filter((one) => one.role !== "system");
-      const chain: PastMessage[] = [
-        ...system,
-        ...before,
-        { role: "user", content: round.question },
-        { role: "assistant", content: lane.text },
-      ];
-      const made = await ask<Conversation>("POST", "/api/v1/conversations/import", { body: chainOf(chain) });
+      const chain: PastMessage[] = [...readBy(round, lane), { role: "assistant", content: lane.text }];
+      const body = chainOf(chain, lane.made);
+      const made = await ask<Conversation>("POST", "/api/v1/conversations/import", { body });
       await conversations.refresh();
       router.go("chat", [made.id]);
     }
@@ -193,21 +156,7 @@ class Comparison {
 
   /** A lane's answer as a text that can be read. */
   subjectOf(number: number): Subject | null {
-    const { round } = this;
-    const lane = round?.lanes[number];
-    if (!round || !lane) return null;
-    const kept = lane.system === null ? round.before : round.before.filter((one) => one.role !== "system");
-    return {
-      id: lane.message ?? `lane-${number}-${round.seed}-${lane.state}`,
-      messages: [
-        ...(lane.system === null ? [] : [{ role: "system" as const, content: lane.system }]),
-        ...kept,
-        { role: "user", content: round.question },
-        { role: "assistant", content: lane.text },
-      ],
-      steering: lane.asked,
-      changed: lane.changes.length > 0,
-    };
+    return this.round && subjectOf(this.round, number);
   }
 
   /** What is known of a lane's tokens along the axis that colours. */
@@ -236,6 +185,7 @@ class Comparison {
           error: null,
           ending: "",
           done: null,
+          made: null,
         },
         label: labelOf(choice, now),
         system: choice.kind === "prompt" ? choice.system.trim() : null,
@@ -288,19 +238,9 @@ class Comparison {
   private finished(frame: Frames["LiveDone"]): void {
     this.showTokens();
     if (frame.answer) thread.messages.set(frame.answer.id, frame.answer);
-    this.change(frame.lane, (one) => ({
-      ...one,
-      text: frame.content,
-      asked: (frame.segments.at(-1)?.asked ?? null) as SteeringRequest | null,
-      steering: frame.steering,
-      state: "done",
-      ending: endingOf(frame.finish_reason),
-      done: {
-        tokens: frame.usage.completion_tokens,
-        seconds: frame.timings.total_s ?? null,
-        caps: frame.steering?.caps_engaged ?? null,
-      },
-    }));
+    const sampled = sampledWith(this.asked?.seed ?? 0);
+    const model = server.system?.model?.id ?? "";
+    this.change(frame.lane, (one) => ended(one, frame, sampled, model));
   }
 
   private over(error: ApiError | null): void {
@@ -343,57 +283,6 @@ class Comparison {
     const lanes = this.asked.lanes.map((lane, place) => (place === number ? change(lane) : lane));
     this.asked = { ...this.asked, lanes };
   }
-
-  /** The two newest answers to the last question, if there are two. */
-  private stored(): Round | null {
-    const last = thread.path.at(-1);
-    const question = last?.role === "assistant" && thread.messages.get(last.parent_id ?? "");
-    if (!last || !question) return null;
-    const both = siblings(thread.messages, last).slice(-2);
-    if (both.length < 2) return null;
-    const place = thread.path.indexOf(question);
-    return {
-      conversation: last.conversation_id,
-      before: thread.path.slice(0, place).map(({ role, content }) => ({ role, content })),
-      question: question.content,
-      lanes: both.map(laneOf),
-      seed:
-        both[0]!.made?.sampling.seed === both[1]!.made?.sampling.seed ? both[0]!.made!.sampling.seed! : null,
-      blind: false,
-      turned: false,
-    };
-  }
-}
-
-function endingOf(reason: string | null): string {
-  const endings: Record<string, string> = {
-    length: "It ended at the limit of tokens.",
-    cancelled: "Stopped.",
-    stopped: "Stopped.",
-    filtered: "It was filtered.",
-    failed: "Not finished.",
-    interrupted: "The server stopped in the middle of this.",
-    writing: "It is still being written; this is what there was when the page was opened.",
-  };
-  return endings[reason ?? ""] ?? "";
-}
-
-function laneOf({ id, content, made, status }: MessageNode): Lane {
-  const first = made?.segments[0];
-  const last = made?.segments.at(-1);
-  return {
-    ...{ text: content, tokens: [], state: "done", error: null, system: null, follows: false, message: id },
-    ending: endingOf(status === "complete" ? (made?.finish_reason ?? null) : status),
-    label: worded(first?.applied?.short ?? "") || "Base model",
-    asked: (last?.asked ?? null) as SteeringRequest | null,
-    steering: last?.applied ?? null,
-    changes: made?.segments.slice(1).map((one) => one.from_token) ?? [],
-    done: made && {
-      tokens: made.tokens,
-      seconds: made.timings?.total_s ?? null,
-      caps: made.caps_engaged,
-    },
-  };
 }
 
 export const comparison = new Comparison();

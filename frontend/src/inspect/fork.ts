@@ -3,14 +3,13 @@
 import { ask } from "../api/http";
 import type { Conversation, ConversationFile, ProjectedText, TextCompletion } from "../api/types";
 import { conversations } from "../state/conversations.svelte";
-import { inspect, withoutTrace, type Chosen } from "../state/inspect.svelte";
+import { inspect, withoutTrace, type Asked, type Chosen } from "../state/inspect.svelte";
 import { router } from "../state/router.svelte";
 import { sampling } from "../state/sampling.svelte";
 import { server } from "../state/server.svelte";
 import { thread } from "../state/thread.svelte";
 import { toasts } from "../state/toasts.svelte";
-
-type FileMessage = ConversationFile["messages"][number];
+import { chainOf, sampledWith, type FileMessage, type Made } from "./files";
 
 /** Writes the answer on and opens it, as a branch of a copy of its conversation: it did not come about in the first. */
 export async function forkAt(chosen: Chosen, text: string): Promise<void> {
@@ -25,8 +24,9 @@ export async function forkAt(chosen: Chosen, text: string): Promise<void> {
   const written = tokens.slice(0, place).map((one) => one.text);
   const own = tokens.slice(0, place).filter((one) => one.message === subject.messages.length - 1);
   const begun = own.map((one) => one.text).join("") + (ends ? "" : text);
-  const more = ends ? "" : await goneOn(written.join("") + text, steering);
-  const file = await fileOf(chosen, begun + more);
+  const more = ends ? null : await goneOn(written.join("") + text, steering);
+  const content = begun + (more?.choices[0]?.text ?? "");
+  const file = await fileOf(chosen, content, more && madeOf(chosen, more, steering));
   const copy = await ask<Conversation>("POST", "/api/v1/conversations/import", { body: file });
   await conversations.refresh();
   router.go("chat", [copy.id]);
@@ -34,18 +34,33 @@ export async function forkAt(chosen: Chosen, text: string): Promise<void> {
 }
 
 /** How the model goes on with a text that its own template has made. */
-async function goneOn(prompt: string, steering: unknown): Promise<string> {
+async function goneOn(prompt: string, steering: Asked): Promise<TextCompletion> {
   const body = { model: server.system?.model?.id ?? "", prompt, steering, ...sampling.asked };
-  const { choices } = await ask<TextCompletion>("POST", "/v1/completions", { body });
-  return choices[0]?.text ?? "";
+  return ask<TextCompletion>("POST", "/v1/completions", { body });
 }
 
-async function fileOf({ subject }: Chosen, content: string): Promise<ConversationFile> {
+/** How the other answer came about: its beginning as it was, the rest from the other token on. */
+function madeOf({ subject, at }: Chosen, more: TextCompletion, asked: Asked): Made {
+  const source = thread.messages.get(subject.id)?.made;
+  const before = (source?.segments ?? []).filter((one) => one.from_token < at);
+  return {
+    model: server.system?.model?.id ?? "",
+    segments: [...before, { from_token: at, asked, applied: more.steering ?? null }],
+    sampling: sampledWith(more.seed),
+    finish_reason: more.choices[0]?.finish_reason === "length" ? "length" : "stop",
+    prompt_tokens: source?.prompt_tokens ?? 0,
+    tokens: at + 1 + more.usage.completion_tokens,
+    caps_engaged: more.steering?.caps_engaged ?? 0,
+  } as Made;
+}
+
+async function fileOf({ subject }: Chosen, content: string, made: Made | null): Promise<ConversationFile> {
   const source = thread.messages.get(subject.id);
-  const answer: Pick<FileMessage, "id" | "role" | "content" | "created_at"> = {
+  const answer: Pick<FileMessage, "id" | "role" | "content" | "created_at" | "made"> = {
     id: "fork",
     role: "assistant",
     content,
+    made,
     created_at: Date.now() / 1000,
   };
   if (source) {
@@ -57,27 +72,5 @@ async function fileOf({ subject }: Chosen, content: string): Promise<Conversatio
       messages: [...file.messages, { ...answer, parent_id: source.parent_id } as FileMessage],
     };
   }
-  return chainOf([...subject.messages.slice(0, -1), { role: "assistant", content }]);
-}
-
-/** Messages that are kept nowhere as a conversation of their own. */
-export function chainOf(
-  messages: readonly { role: FileMessage["role"]; content: string }[],
-): ConversationFile {
-  const now = Date.now() / 1000;
-  const chain = messages.map(({ role, content }, at) => ({
-    id: `${at}`,
-    parent_id: at ? `${at - 1}` : null,
-    role,
-    content,
-    created_at: now,
-  }));
-  return {
-    format: "persona-steering conversation tree",
-    title: messages.find((one) => one.role === "user")?.content.slice(0, 60) ?? "",
-    model: server.system?.model?.id ?? "",
-    leaf_id: chain.at(-1)?.id ?? null,
-    created_at: now,
-    messages: chain as FileMessage[],
-  } as ConversationFile;
+  return chainOf([...subject.messages.slice(0, -1), { role: "assistant", content }], made);
 }
