@@ -23,6 +23,7 @@
     ├── CapabilityError              10   a backend that cannot do what a request asks
     ├── DependencyError              11   an optional package that is not installed
     ├── BusyError                    75   somebody else holds what is needed; try again
+    │   └── HeldError                         a file that another program holds
     └── CancelledError              130   stopped on request
 
 The number is the exit code of the command line. Subclasses inherit it.
@@ -163,6 +164,10 @@ class BusyError(PersonaSteeringError):
     """Somebody else holds what is needed; trying again may work."""
 
     exit_code = 75
+
+
+class HeldError(BusyError):
+    """A file that another program holds."""
 
 
 class CancelledError(PersonaSteeringError):

@@ -95,6 +95,8 @@ def running(state: ServerState, door: Door) -> Iterator[Api]:
         server = server_of(create_app(state, door))
         thread = threading.Thread(target=server.run, kwargs={"sockets": [listening]})
         thread.start()
+        while not server.started and thread.is_alive():  # what a test does to the database is not to meet the start
+            time.sleep(0.01)
         try:
             yield Api(url_of(listening), state)
         finally:

@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from persona_steering.errors import BusyError, StorageError
+from persona_steering.errors import BusyError, CancelledError, HeldError, StorageError
 from persona_steering.server.database import Database, database_file
 from persona_steering.server.migrations import MIGRATIONS
 from persona_steering.server.stores.conversations import ConversationStore
@@ -186,7 +186,7 @@ def test_another_program_that_holds_the_file_is_said(tmp_path: Path) -> None:
     database = Database(tmp_path / "data.sqlite3", wait=0.05)
     other = sqlite3.connect(database.file, isolation_level=None)
     other.execute("BEGIN IMMEDIATE")
-    with pytest.raises(BusyError, match="another program holds"):
+    with pytest.raises(HeldError, match="another program holds"):
         ConversationStore(database).create()
     other.execute("ROLLBACK")
     other.close()
@@ -246,5 +246,5 @@ def test_a_closed_database_says_that_the_server_is_stopping(tmp_path: Path) -> N
     store = ConversationStore(database)
     database.close()
     for call in (store.create, store.page):
-        with pytest.raises(BusyError, match="stopping"):
+        with pytest.raises(CancelledError, match="stopping"):
             call()

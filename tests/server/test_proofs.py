@@ -165,7 +165,8 @@ def test_a_database_that_another_program_holds_is_said(api: Api) -> None:
     finally:
         other.execute("ROLLBACK")
         other.close()
-    assert refused.status_code == 429 and "retry-after" in refused.headers
+    assert (refused.status_code, refused.json()["error"]["code"]) == (503, "database_held")
+    assert "retry-after" in refused.headers
     assert "another program holds" in refused.json()["error"]["message"]
     assert str(api.state.database.file.parent) not in refused.text
     assert post(api, "/api/v1/conversations", {"title": "held"}).status_code == 201

@@ -7588,7 +7588,7 @@ export interface operations {
                     "application/json": components["schemas"]["ErrorBody"];
                 };
             };
-            /** @description no model is loaded, it is being loaded, or the server is shutting down; see Retry-After */
+            /** @description no model is there (yet), the server is shutting down, or its database is held; see Retry-After */
             503: {
                 headers: {
                     [name: string]: unknown;
@@ -7738,7 +7738,7 @@ export interface operations {
                     "application/json": components["schemas"]["ErrorBody"];
                 };
             };
-            /** @description no model is loaded, it is being loaded, or the server is shutting down; see Retry-After */
+            /** @description no model is there (yet), the server is shutting down, or its database is held; see Retry-After */
             503: {
                 headers: {
                     [name: string]: unknown;
@@ -7902,7 +7902,7 @@ export interface operations {
                     "application/json": components["schemas"]["ErrorBody"];
                 };
             };
-            /** @description no model is loaded, it is being loaded, or the server is shutting down; see Retry-After */
+            /** @description no model is there (yet), the server is shutting down, or its database is held; see Retry-After */
             503: {
                 headers: {
                     [name: string]: unknown;
@@ -8050,7 +8050,7 @@ export interface operations {
                     "application/json": components["schemas"]["ErrorBody"];
                 };
             };
-            /** @description no model is loaded, it is being loaded, or the server is shutting down; see Retry-After */
+            /** @description no model is there (yet), the server is shutting down, or its database is held; see Retry-After */
             503: {
                 headers: {
                     [name: string]: unknown;
@@ -8199,7 +8199,7 @@ export interface operations {
                     "application/json": components["schemas"]["ErrorBody"];
                 };
             };
-            /** @description no model is loaded, it is being loaded, or the server is shutting down; see Retry-After */
+            /** @description no model is there (yet), the server is shutting down, or its database is held; see Retry-After */
             503: {
                 headers: {
                     [name: string]: unknown;
@@ -8359,7 +8359,7 @@ export interface operations {
                     "application/json": components["schemas"]["ErrorBody"];
                 };
             };
-            /** @description no model is loaded, it is being loaded, or the server is shutting down; see Retry-After */
+            /** @description no model is there (yet), the server is shutting down, or its database is held; see Retry-After */
             503: {
                 headers: {
                     [name: string]: unknown;
@@ -8515,7 +8515,7 @@ export interface operations {
                     "application/json": components["schemas"]["ErrorBody"];
                 };
             };
-            /** @description no model is loaded, it is being loaded, or the server is shutting down; see Retry-After */
+            /** @description no model is there (yet), the server is shutting down, or its database is held; see Retry-After */
             503: {
                 headers: {
                     [name: string]: unknown;
@@ -8663,7 +8663,7 @@ export interface operations {
                     "application/json": components["schemas"]["ErrorBody"];
                 };
             };
-            /** @description no model is loaded, it is being loaded, or the server is shutting down; see Retry-After */
+            /** @description no model is there (yet), the server is shutting down, or its database is held; see Retry-After */
             503: {
                 headers: {
                     [name: string]: unknown;
@@ -8815,7 +8815,7 @@ export interface operations {
                     "application/json": components["schemas"]["ErrorBody"];
                 };
             };
-            /** @description no model is loaded, it is being loaded, or the server is shutting down; see Retry-After */
+            /** @description no model is there (yet), the server is shutting down, or its database is held; see Retry-After */
             503: {
                 headers: {
                     [name: string]: unknown;
@@ -8969,7 +8969,7 @@ export interface operations {
                     "application/json": components["schemas"]["ErrorBody"];
                 };
             };
-            /** @description no model is loaded, it is being loaded, or the server is shutting down; see Retry-After */
+            /** @description no model is there (yet), the server is shutting down, or its database is held; see Retry-After */
             503: {
                 headers: {
                     [name: string]: unknown;
@@ -9117,7 +9117,7 @@ export interface operations {
                     "application/json": components["schemas"]["ErrorBody"];
                 };
             };
-            /** @description no model is loaded, it is being loaded, or the server is shutting down; see Retry-After */
+            /** @description no model is there (yet), the server is shutting down, or its database is held; see Retry-After */
             503: {
                 headers: {
                     [name: string]: unknown;
@@ -9265,7 +9265,7 @@ export interface operations {
                     "application/json": components["schemas"]["ErrorBody"];
                 };
             };
-            /** @description no model is loaded, it is being loaded, or the server is shutting down; see Retry-After */
+            /** @description no model is there (yet), the server is shutting down, or its database is held; see Retry-After */
             503: {
                 headers: {
                     [name: string]: unknown;
@@ -9417,7 +9417,7 @@ export interface operations {
                     "application/json": components["schemas"]["ErrorBody"];
                 };
             };
-            /** @description no model is loaded, it is being loaded, or the server is shutting down; see Retry-After */
+            /** @description no model is there (yet), the server is shutting down, or its database is held; see Retry-After */
             503: {
                 headers: {
                     [name: string]: unknown;
@@ -9572,7 +9572,7 @@ export interface operations {
                     "application/json": components["schemas"]["ErrorBody"];
                 };
             };
-            /** @description no model is loaded, it is being loaded, or the server is shutting down; see Retry-After */
+            /** @description no model is there (yet), the server is shutting down, or its database is held; see Retry-After */
             503: {
                 headers: {
                     [name: string]: unknown;
@@ -9751,7 +9751,7 @@ export interface operations {
                     "application/json": components["schemas"]["ErrorBody"];
                 };
             };
-            /** @description no model is loaded, it is being loaded, or the server is shutting down; see Retry-After */
+            /** @description no model is there (yet), the server is shutting down, or its database is held; see Retry-After */
             503: {
                 headers: {
                     [name: string]: unknown;
@@ -9924,7 +9924,7 @@ export interface operations {
                     "application/json": components["schemas"]["ErrorBody"];
                 };
             };
-            /** @description no model is loaded, it is being loaded, or the server is shutting down; see Retry-After */
+            /** @description no model is there (yet), the server is shutting down, or its database is held; see Retry-After */
             503: {
                 headers: {
                     [name: string]: unknown;
@@ -10098,7 +10098,7 @@ export interface operations {
                     "application/json": components["schemas"]["ErrorBody"];
                 };
             };
-            /** @description no model is loaded, it is being loaded, or the server is shutting down; see Retry-After */
+            /** @description no model is there (yet), the server is shutting down, or its database is held; see Retry-After */
             503: {
                 headers: {
                     [name: string]: unknown;
@@ -10273,7 +10273,7 @@ export interface operations {
                     "application/json": components["schemas"]["ErrorBody"];
                 };
             };
-            /** @description no model is loaded, it is being loaded, or the server is shutting down; see Retry-After */
+            /** @description no model is there (yet), the server is shutting down, or its database is held; see Retry-After */
             503: {
                 headers: {
                     [name: string]: unknown;
@@ -10432,7 +10432,7 @@ export interface operations {
                     "application/json": components["schemas"]["ErrorBody"];
                 };
             };
-            /** @description no model is loaded, it is being loaded, or the server is shutting down; see Retry-After */
+            /** @description no model is there (yet), the server is shutting down, or its database is held; see Retry-After */
             503: {
                 headers: {
                     [name: string]: unknown;
@@ -10580,7 +10580,7 @@ export interface operations {
                     "application/json": components["schemas"]["ErrorBody"];
                 };
             };
-            /** @description no model is loaded, it is being loaded, or the server is shutting down; see Retry-After */
+            /** @description no model is there (yet), the server is shutting down, or its database is held; see Retry-After */
             503: {
                 headers: {
                     [name: string]: unknown;
@@ -10728,7 +10728,7 @@ export interface operations {
                     "application/json": components["schemas"]["ErrorBody"];
                 };
             };
-            /** @description no model is loaded, it is being loaded, or the server is shutting down; see Retry-After */
+            /** @description no model is there (yet), the server is shutting down, or its database is held; see Retry-After */
             503: {
                 headers: {
                     [name: string]: unknown;
@@ -10882,7 +10882,7 @@ export interface operations {
                     "application/json": components["schemas"]["ErrorBody"];
                 };
             };
-            /** @description no model is loaded, it is being loaded, or the server is shutting down; see Retry-After */
+            /** @description no model is there (yet), the server is shutting down, or its database is held; see Retry-After */
             503: {
                 headers: {
                     [name: string]: unknown;
@@ -11030,7 +11030,7 @@ export interface operations {
                     "application/json": components["schemas"]["ErrorBody"];
                 };
             };
-            /** @description no model is loaded, it is being loaded, or the server is shutting down; see Retry-After */
+            /** @description no model is there (yet), the server is shutting down, or its database is held; see Retry-After */
             503: {
                 headers: {
                     [name: string]: unknown;
@@ -11176,7 +11176,7 @@ export interface operations {
                     "application/json": components["schemas"]["ErrorBody"];
                 };
             };
-            /** @description no model is loaded, it is being loaded, or the server is shutting down; see Retry-After */
+            /** @description no model is there (yet), the server is shutting down, or its database is held; see Retry-After */
             503: {
                 headers: {
                     [name: string]: unknown;
@@ -11324,7 +11324,7 @@ export interface operations {
                     "application/json": components["schemas"]["ErrorBody"];
                 };
             };
-            /** @description no model is loaded, it is being loaded, or the server is shutting down; see Retry-After */
+            /** @description no model is there (yet), the server is shutting down, or its database is held; see Retry-After */
             503: {
                 headers: {
                     [name: string]: unknown;
@@ -11495,7 +11495,7 @@ export interface operations {
                     "application/json": components["schemas"]["ErrorBody"];
                 };
             };
-            /** @description no model is loaded, it is being loaded, or the server is shutting down; see Retry-After */
+            /** @description no model is there (yet), the server is shutting down, or its database is held; see Retry-After */
             503: {
                 headers: {
                     [name: string]: unknown;
@@ -11652,7 +11652,7 @@ export interface operations {
                     "application/json": components["schemas"]["ErrorBody"];
                 };
             };
-            /** @description no model is loaded, it is being loaded, or the server is shutting down; see Retry-After */
+            /** @description no model is there (yet), the server is shutting down, or its database is held; see Retry-After */
             503: {
                 headers: {
                     [name: string]: unknown;
@@ -11810,7 +11810,7 @@ export interface operations {
                     "application/json": components["schemas"]["ErrorBody"];
                 };
             };
-            /** @description no model is loaded, it is being loaded, or the server is shutting down; see Retry-After */
+            /** @description no model is there (yet), the server is shutting down, or its database is held; see Retry-After */
             503: {
                 headers: {
                     [name: string]: unknown;
@@ -11965,7 +11965,7 @@ export interface operations {
                     "application/json": components["schemas"]["ErrorBody"];
                 };
             };
-            /** @description no model is loaded, it is being loaded, or the server is shutting down; see Retry-After */
+            /** @description no model is there (yet), the server is shutting down, or its database is held; see Retry-After */
             503: {
                 headers: {
                     [name: string]: unknown;
@@ -12120,7 +12120,7 @@ export interface operations {
                     "application/json": components["schemas"]["ErrorBody"];
                 };
             };
-            /** @description no model is loaded, it is being loaded, or the server is shutting down; see Retry-After */
+            /** @description no model is there (yet), the server is shutting down, or its database is held; see Retry-After */
             503: {
                 headers: {
                     [name: string]: unknown;
@@ -12278,7 +12278,7 @@ export interface operations {
                     "application/json": components["schemas"]["ErrorBody"];
                 };
             };
-            /** @description no model is loaded, it is being loaded, or the server is shutting down; see Retry-After */
+            /** @description no model is there (yet), the server is shutting down, or its database is held; see Retry-After */
             503: {
                 headers: {
                     [name: string]: unknown;
@@ -12426,7 +12426,7 @@ export interface operations {
                     "application/json": components["schemas"]["ErrorBody"];
                 };
             };
-            /** @description no model is loaded, it is being loaded, or the server is shutting down; see Retry-After */
+            /** @description no model is there (yet), the server is shutting down, or its database is held; see Retry-After */
             503: {
                 headers: {
                     [name: string]: unknown;
@@ -12575,7 +12575,7 @@ export interface operations {
                     "application/json": components["schemas"]["ErrorBody"];
                 };
             };
-            /** @description no model is loaded, it is being loaded, or the server is shutting down; see Retry-After */
+            /** @description no model is there (yet), the server is shutting down, or its database is held; see Retry-After */
             503: {
                 headers: {
                     [name: string]: unknown;
@@ -12735,7 +12735,7 @@ export interface operations {
                     "application/json": components["schemas"]["ErrorBody"];
                 };
             };
-            /** @description no model is loaded, it is being loaded, or the server is shutting down; see Retry-After */
+            /** @description no model is there (yet), the server is shutting down, or its database is held; see Retry-After */
             503: {
                 headers: {
                     [name: string]: unknown;
@@ -12883,7 +12883,7 @@ export interface operations {
                     "application/json": components["schemas"]["ErrorBody"];
                 };
             };
-            /** @description no model is loaded, it is being loaded, or the server is shutting down; see Retry-After */
+            /** @description no model is there (yet), the server is shutting down, or its database is held; see Retry-After */
             503: {
                 headers: {
                     [name: string]: unknown;
@@ -13059,7 +13059,7 @@ export interface operations {
                     "application/json": components["schemas"]["ErrorBody"];
                 };
             };
-            /** @description no model is loaded, it is being loaded, or the server is shutting down; see Retry-After */
+            /** @description no model is there (yet), the server is shutting down, or its database is held; see Retry-After */
             503: {
                 headers: {
                     [name: string]: unknown;
@@ -13210,7 +13210,7 @@ export interface operations {
                     "application/json": components["schemas"]["ErrorBody"];
                 };
             };
-            /** @description no model is loaded, it is being loaded, or the server is shutting down; see Retry-After */
+            /** @description no model is there (yet), the server is shutting down, or its database is held; see Retry-After */
             503: {
                 headers: {
                     [name: string]: unknown;
@@ -13362,7 +13362,7 @@ export interface operations {
                     "application/json": components["schemas"]["ErrorBody"];
                 };
             };
-            /** @description no model is loaded, it is being loaded, or the server is shutting down; see Retry-After */
+            /** @description no model is there (yet), the server is shutting down, or its database is held; see Retry-After */
             503: {
                 headers: {
                     [name: string]: unknown;
@@ -13529,7 +13529,7 @@ export interface operations {
                     "application/json": components["schemas"]["ErrorBody"];
                 };
             };
-            /** @description no model is loaded, it is being loaded, or the server is shutting down; see Retry-After */
+            /** @description no model is there (yet), the server is shutting down, or its database is held; see Retry-After */
             503: {
                 headers: {
                     [name: string]: unknown;
@@ -13681,7 +13681,7 @@ export interface operations {
                     "application/json": components["schemas"]["ErrorBody"];
                 };
             };
-            /** @description no model is loaded, it is being loaded, or the server is shutting down; see Retry-After */
+            /** @description no model is there (yet), the server is shutting down, or its database is held; see Retry-After */
             503: {
                 headers: {
                     [name: string]: unknown;
@@ -13856,7 +13856,7 @@ export interface operations {
                     "application/json": components["schemas"]["ErrorBody"];
                 };
             };
-            /** @description no model is loaded, it is being loaded, or the server is shutting down; see Retry-After */
+            /** @description no model is there (yet), the server is shutting down, or its database is held; see Retry-After */
             503: {
                 headers: {
                     [name: string]: unknown;
@@ -14014,7 +14014,7 @@ export interface operations {
                     "application/json": components["schemas"]["ErrorBody"];
                 };
             };
-            /** @description no model is loaded, it is being loaded, or the server is shutting down; see Retry-After */
+            /** @description no model is there (yet), the server is shutting down, or its database is held; see Retry-After */
             503: {
                 headers: {
                     [name: string]: unknown;
@@ -14176,7 +14176,7 @@ export interface operations {
                     "application/json": components["schemas"]["ErrorBody"];
                 };
             };
-            /** @description no model is loaded, it is being loaded, or the server is shutting down; see Retry-After */
+            /** @description no model is there (yet), the server is shutting down, or its database is held; see Retry-After */
             503: {
                 headers: {
                     [name: string]: unknown;
@@ -14216,7 +14216,7 @@ export interface operations {
                     };
                 };
             };
-            /** @description no model is loaded, it is being loaded, or the server is shutting down; see Retry-After */
+            /** @description no model is there (yet), the server is shutting down, or its database is held; see Retry-After */
             503: {
                 headers: {
                     [name: string]: unknown;
@@ -14247,7 +14247,7 @@ export interface operations {
                     };
                 };
             };
-            /** @description no model is loaded, it is being loaded, or the server is shutting down; see Retry-After */
+            /** @description no model is there (yet), the server is shutting down, or its database is held; see Retry-After */
             503: {
                 headers: {
                     [name: string]: unknown;
@@ -14384,7 +14384,7 @@ export interface operations {
                     "application/json": components["schemas"]["ErrorBody"];
                 };
             };
-            /** @description no model is loaded, it is being loaded, or the server is shutting down; see Retry-After */
+            /** @description no model is there (yet), the server is shutting down, or its database is held; see Retry-After */
             503: {
                 headers: {
                     [name: string]: unknown;
@@ -14540,7 +14540,7 @@ export interface operations {
                     "application/json": components["schemas"]["ErrorBody"];
                 };
             };
-            /** @description no model is loaded, it is being loaded, or the server is shutting down; see Retry-After */
+            /** @description no model is there (yet), the server is shutting down, or its database is held; see Retry-After */
             503: {
                 headers: {
                     [name: string]: unknown;
@@ -14686,7 +14686,7 @@ export interface operations {
                     "application/json": components["schemas"]["ErrorBody"];
                 };
             };
-            /** @description no model is loaded, it is being loaded, or the server is shutting down; see Retry-After */
+            /** @description no model is there (yet), the server is shutting down, or its database is held; see Retry-After */
             503: {
                 headers: {
                     [name: string]: unknown;
@@ -14832,7 +14832,7 @@ export interface operations {
                     "application/json": components["schemas"]["ErrorBody"];
                 };
             };
-            /** @description no model is loaded, it is being loaded, or the server is shutting down; see Retry-After */
+            /** @description no model is there (yet), the server is shutting down, or its database is held; see Retry-After */
             503: {
                 headers: {
                     [name: string]: unknown;
@@ -14978,7 +14978,7 @@ export interface operations {
                     "application/json": components["schemas"]["ErrorBody"];
                 };
             };
-            /** @description no model is loaded, it is being loaded, or the server is shutting down; see Retry-After */
+            /** @description no model is there (yet), the server is shutting down, or its database is held; see Retry-After */
             503: {
                 headers: {
                     [name: string]: unknown;
@@ -15124,7 +15124,7 @@ export interface operations {
                     "application/json": components["schemas"]["ErrorBody"];
                 };
             };
-            /** @description no model is loaded, it is being loaded, or the server is shutting down; see Retry-After */
+            /** @description no model is there (yet), the server is shutting down, or its database is held; see Retry-After */
             503: {
                 headers: {
                     [name: string]: unknown;
@@ -15272,7 +15272,7 @@ export interface operations {
                     "application/json": components["schemas"]["ErrorBody"];
                 };
             };
-            /** @description no model is loaded, it is being loaded, or the server is shutting down; see Retry-After */
+            /** @description no model is there (yet), the server is shutting down, or its database is held; see Retry-After */
             503: {
                 headers: {
                     [name: string]: unknown;
@@ -15420,7 +15420,7 @@ export interface operations {
                     "application/json": components["schemas"]["ErrorBody"];
                 };
             };
-            /** @description no model is loaded, it is being loaded, or the server is shutting down; see Retry-After */
+            /** @description no model is there (yet), the server is shutting down, or its database is held; see Retry-After */
             503: {
                 headers: {
                     [name: string]: unknown;
@@ -15566,7 +15566,7 @@ export interface operations {
                     "application/json": components["schemas"]["ErrorBody"];
                 };
             };
-            /** @description no model is loaded, it is being loaded, or the server is shutting down; see Retry-After */
+            /** @description no model is there (yet), the server is shutting down, or its database is held; see Retry-After */
             503: {
                 headers: {
                     [name: string]: unknown;
@@ -15714,7 +15714,7 @@ export interface operations {
                     "application/json": components["schemas"]["ErrorBody"];
                 };
             };
-            /** @description no model is loaded, it is being loaded, or the server is shutting down; see Retry-After */
+            /** @description no model is there (yet), the server is shutting down, or its database is held; see Retry-After */
             503: {
                 headers: {
                     [name: string]: unknown;
@@ -15860,7 +15860,7 @@ export interface operations {
                     "application/json": components["schemas"]["ErrorBody"];
                 };
             };
-            /** @description no model is loaded, it is being loaded, or the server is shutting down; see Retry-After */
+            /** @description no model is there (yet), the server is shutting down, or its database is held; see Retry-After */
             503: {
                 headers: {
                     [name: string]: unknown;
@@ -16022,7 +16022,7 @@ export interface operations {
                     "application/json": components["schemas"]["ErrorBody"];
                 };
             };
-            /** @description no model is loaded, it is being loaded, or the server is shutting down; see Retry-After */
+            /** @description no model is there (yet), the server is shutting down, or its database is held; see Retry-After */
             503: {
                 headers: {
                     [name: string]: unknown;
@@ -16177,7 +16177,7 @@ export interface operations {
                     "application/json": components["schemas"]["ErrorBody"];
                 };
             };
-            /** @description no model is loaded, it is being loaded, or the server is shutting down; see Retry-After */
+            /** @description no model is there (yet), the server is shutting down, or its database is held; see Retry-After */
             503: {
                 headers: {
                     [name: string]: unknown;
@@ -16344,7 +16344,7 @@ export interface operations {
                     "application/json": components["schemas"]["ErrorBody"];
                 };
             };
-            /** @description no model is loaded, it is being loaded, or the server is shutting down; see Retry-After */
+            /** @description no model is there (yet), the server is shutting down, or its database is held; see Retry-After */
             503: {
                 headers: {
                     [name: string]: unknown;
@@ -16493,7 +16493,7 @@ export interface operations {
                     "application/json": components["schemas"]["ErrorBody"];
                 };
             };
-            /** @description no model is loaded, it is being loaded, or the server is shutting down; see Retry-After */
+            /** @description no model is there (yet), the server is shutting down, or its database is held; see Retry-After */
             503: {
                 headers: {
                     [name: string]: unknown;
@@ -16643,7 +16643,7 @@ export interface operations {
                     "application/json": components["schemas"]["ErrorBody"];
                 };
             };
-            /** @description no model is loaded, it is being loaded, or the server is shutting down; see Retry-After */
+            /** @description no model is there (yet), the server is shutting down, or its database is held; see Retry-After */
             503: {
                 headers: {
                     [name: string]: unknown;
@@ -16799,7 +16799,7 @@ export interface operations {
                     "application/json": components["schemas"]["ErrorBody"];
                 };
             };
-            /** @description no model is loaded, it is being loaded, or the server is shutting down; see Retry-After */
+            /** @description no model is there (yet), the server is shutting down, or its database is held; see Retry-After */
             503: {
                 headers: {
                     [name: string]: unknown;
@@ -16951,7 +16951,7 @@ export interface operations {
                     "application/json": components["schemas"]["ErrorBody"];
                 };
             };
-            /** @description no model is loaded, it is being loaded, or the server is shutting down; see Retry-After */
+            /** @description no model is there (yet), the server is shutting down, or its database is held; see Retry-After */
             503: {
                 headers: {
                     [name: string]: unknown;
@@ -17109,7 +17109,7 @@ export interface operations {
                     "application/json": components["schemas"]["ErrorBody"];
                 };
             };
-            /** @description no model is loaded, it is being loaded, or the server is shutting down; see Retry-After */
+            /** @description no model is there (yet), the server is shutting down, or its database is held; see Retry-After */
             503: {
                 headers: {
                     [name: string]: unknown;
@@ -17258,7 +17258,7 @@ export interface operations {
                     "application/json": components["schemas"]["ErrorBody"];
                 };
             };
-            /** @description no model is loaded, it is being loaded, or the server is shutting down; see Retry-After */
+            /** @description no model is there (yet), the server is shutting down, or its database is held; see Retry-After */
             503: {
                 headers: {
                     [name: string]: unknown;
@@ -17411,7 +17411,7 @@ export interface operations {
                     "application/json": components["schemas"]["ErrorBody"];
                 };
             };
-            /** @description no model is loaded, it is being loaded, or the server is shutting down; see Retry-After */
+            /** @description no model is there (yet), the server is shutting down, or its database is held; see Retry-After */
             503: {
                 headers: {
                     [name: string]: unknown;
@@ -17561,7 +17561,7 @@ export interface operations {
                     "application/json": components["schemas"]["ErrorBody"];
                 };
             };
-            /** @description no model is loaded, it is being loaded, or the server is shutting down; see Retry-After */
+            /** @description no model is there (yet), the server is shutting down, or its database is held; see Retry-After */
             503: {
                 headers: {
                     [name: string]: unknown;
@@ -17716,7 +17716,7 @@ export interface operations {
                     "application/json": components["schemas"]["ErrorBody"];
                 };
             };
-            /** @description no model is loaded, it is being loaded, or the server is shutting down; see Retry-After */
+            /** @description no model is there (yet), the server is shutting down, or its database is held; see Retry-After */
             503: {
                 headers: {
                     [name: string]: unknown;
@@ -17883,7 +17883,7 @@ export interface operations {
                     "application/json": components["schemas"]["ErrorBody"];
                 };
             };
-            /** @description no model is loaded, it is being loaded, or the server is shutting down; see Retry-After */
+            /** @description no model is there (yet), the server is shutting down, or its database is held; see Retry-After */
             503: {
                 headers: {
                     [name: string]: unknown;
@@ -18032,7 +18032,7 @@ export interface operations {
                     "application/json": components["schemas"]["ErrorBody"];
                 };
             };
-            /** @description no model is loaded, it is being loaded, or the server is shutting down; see Retry-After */
+            /** @description no model is there (yet), the server is shutting down, or its database is held; see Retry-After */
             503: {
                 headers: {
                     [name: string]: unknown;
@@ -18182,7 +18182,7 @@ export interface operations {
                     "application/json": components["schemas"]["ErrorBody"];
                 };
             };
-            /** @description no model is loaded, it is being loaded, or the server is shutting down; see Retry-After */
+            /** @description no model is there (yet), the server is shutting down, or its database is held; see Retry-After */
             503: {
                 headers: {
                     [name: string]: unknown;
@@ -18338,7 +18338,7 @@ export interface operations {
                     "application/json": components["schemas"]["ErrorBody"];
                 };
             };
-            /** @description no model is loaded, it is being loaded, or the server is shutting down; see Retry-After */
+            /** @description no model is there (yet), the server is shutting down, or its database is held; see Retry-After */
             503: {
                 headers: {
                     [name: string]: unknown;
@@ -18490,7 +18490,7 @@ export interface operations {
                     "application/json": components["schemas"]["ErrorBody"];
                 };
             };
-            /** @description no model is loaded, it is being loaded, or the server is shutting down; see Retry-After */
+            /** @description no model is there (yet), the server is shutting down, or its database is held; see Retry-After */
             503: {
                 headers: {
                     [name: string]: unknown;
@@ -18648,7 +18648,7 @@ export interface operations {
                     "application/json": components["schemas"]["ErrorBody"];
                 };
             };
-            /** @description no model is loaded, it is being loaded, or the server is shutting down; see Retry-After */
+            /** @description no model is there (yet), the server is shutting down, or its database is held; see Retry-After */
             503: {
                 headers: {
                     [name: string]: unknown;
@@ -18797,7 +18797,7 @@ export interface operations {
                     "application/json": components["schemas"]["ErrorBody"];
                 };
             };
-            /** @description no model is loaded, it is being loaded, or the server is shutting down; see Retry-After */
+            /** @description no model is there (yet), the server is shutting down, or its database is held; see Retry-After */
             503: {
                 headers: {
                     [name: string]: unknown;
@@ -18950,7 +18950,7 @@ export interface operations {
                     "application/json": components["schemas"]["ErrorBody"];
                 };
             };
-            /** @description no model is loaded, it is being loaded, or the server is shutting down; see Retry-After */
+            /** @description no model is there (yet), the server is shutting down, or its database is held; see Retry-After */
             503: {
                 headers: {
                     [name: string]: unknown;
@@ -19100,7 +19100,7 @@ export interface operations {
                     "application/json": components["schemas"]["ErrorBody"];
                 };
             };
-            /** @description no model is loaded, it is being loaded, or the server is shutting down; see Retry-After */
+            /** @description no model is there (yet), the server is shutting down, or its database is held; see Retry-After */
             503: {
                 headers: {
                     [name: string]: unknown;
@@ -19255,7 +19255,7 @@ export interface operations {
                     "application/json": components["schemas"]["ErrorBody"];
                 };
             };
-            /** @description no model is loaded, it is being loaded, or the server is shutting down; see Retry-After */
+            /** @description no model is there (yet), the server is shutting down, or its database is held; see Retry-After */
             503: {
                 headers: {
                     [name: string]: unknown;
@@ -19422,7 +19422,7 @@ export interface operations {
                     "application/json": components["schemas"]["ErrorBody"];
                 };
             };
-            /** @description no model is loaded, it is being loaded, or the server is shutting down; see Retry-After */
+            /** @description no model is there (yet), the server is shutting down, or its database is held; see Retry-After */
             503: {
                 headers: {
                     [name: string]: unknown;
@@ -19571,7 +19571,7 @@ export interface operations {
                     "application/json": components["schemas"]["ErrorBody"];
                 };
             };
-            /** @description no model is loaded, it is being loaded, or the server is shutting down; see Retry-After */
+            /** @description no model is there (yet), the server is shutting down, or its database is held; see Retry-After */
             503: {
                 headers: {
                     [name: string]: unknown;
@@ -19723,7 +19723,7 @@ export interface operations {
                     "application/json": components["schemas"]["ErrorBody"];
                 };
             };
-            /** @description no model is loaded, it is being loaded, or the server is shutting down; see Retry-After */
+            /** @description no model is there (yet), the server is shutting down, or its database is held; see Retry-After */
             503: {
                 headers: {
                     [name: string]: unknown;
@@ -19881,7 +19881,7 @@ export interface operations {
                     "application/json": components["schemas"]["ErrorBody"];
                 };
             };
-            /** @description no model is loaded, it is being loaded, or the server is shutting down; see Retry-After */
+            /** @description no model is there (yet), the server is shutting down, or its database is held; see Retry-After */
             503: {
                 headers: {
                     [name: string]: unknown;
@@ -20027,7 +20027,7 @@ export interface operations {
                     "application/json": components["schemas"]["ErrorReply"];
                 };
             };
-            /** @description no model is loaded, it is being loaded, or the server is shutting down; see Retry-After */
+            /** @description no model is there (yet), the server is shutting down, or its database is held; see Retry-After */
             503: {
                 headers: {
                     [name: string]: unknown;
@@ -20173,7 +20173,7 @@ export interface operations {
                     "application/json": components["schemas"]["ErrorReply"];
                 };
             };
-            /** @description no model is loaded, it is being loaded, or the server is shutting down; see Retry-After */
+            /** @description no model is there (yet), the server is shutting down, or its database is held; see Retry-After */
             503: {
                 headers: {
                     [name: string]: unknown;
@@ -20321,7 +20321,7 @@ export interface operations {
                     "application/json": components["schemas"]["ErrorReply"];
                 };
             };
-            /** @description no model is loaded, it is being loaded, or the server is shutting down; see Retry-After */
+            /** @description no model is there (yet), the server is shutting down, or its database is held; see Retry-After */
             503: {
                 headers: {
                     [name: string]: unknown;
@@ -20469,7 +20469,7 @@ export interface operations {
                     "application/json": components["schemas"]["ErrorReply"];
                 };
             };
-            /** @description no model is loaded, it is being loaded, or the server is shutting down; see Retry-After */
+            /** @description no model is there (yet), the server is shutting down, or its database is held; see Retry-After */
             503: {
                 headers: {
                     [name: string]: unknown;
@@ -20619,7 +20619,7 @@ export interface operations {
                     "application/json": components["schemas"]["ErrorReply"];
                 };
             };
-            /** @description no model is loaded, it is being loaded, or the server is shutting down; see Retry-After */
+            /** @description no model is there (yet), the server is shutting down, or its database is held; see Retry-After */
             503: {
                 headers: {
                     [name: string]: unknown;
@@ -20765,7 +20765,7 @@ export interface operations {
                     "application/json": components["schemas"]["ErrorReply"];
                 };
             };
-            /** @description no model is loaded, it is being loaded, or the server is shutting down; see Retry-After */
+            /** @description no model is there (yet), the server is shutting down, or its database is held; see Retry-After */
             503: {
                 headers: {
                     [name: string]: unknown;
@@ -20911,7 +20911,7 @@ export interface operations {
                     "application/json": components["schemas"]["ErrorReply"];
                 };
             };
-            /** @description no model is loaded, it is being loaded, or the server is shutting down; see Retry-After */
+            /** @description no model is there (yet), the server is shutting down, or its database is held; see Retry-After */
             503: {
                 headers: {
                     [name: string]: unknown;
@@ -21061,7 +21061,7 @@ export interface operations {
                     "application/json": components["schemas"]["ErrorReply"];
                 };
             };
-            /** @description no model is loaded, it is being loaded, or the server is shutting down; see Retry-After */
+            /** @description no model is there (yet), the server is shutting down, or its database is held; see Retry-After */
             503: {
                 headers: {
                     [name: string]: unknown;
@@ -21209,7 +21209,7 @@ export interface operations {
                     "application/json": components["schemas"]["ErrorReply"];
                 };
             };
-            /** @description no model is loaded, it is being loaded, or the server is shutting down; see Retry-After */
+            /** @description no model is there (yet), the server is shutting down, or its database is held; see Retry-After */
             503: {
                 headers: {
                     [name: string]: unknown;
@@ -21359,7 +21359,7 @@ export interface operations {
                     "application/json": components["schemas"]["ErrorReply"];
                 };
             };
-            /** @description no model is loaded, it is being loaded, or the server is shutting down; see Retry-After */
+            /** @description no model is there (yet), the server is shutting down, or its database is held; see Retry-After */
             503: {
                 headers: {
                     [name: string]: unknown;
@@ -21505,7 +21505,7 @@ export interface operations {
                     "application/json": components["schemas"]["ErrorReply"];
                 };
             };
-            /** @description no model is loaded, it is being loaded, or the server is shutting down; see Retry-After */
+            /** @description no model is there (yet), the server is shutting down, or its database is held; see Retry-After */
             503: {
                 headers: {
                     [name: string]: unknown;
@@ -21654,7 +21654,7 @@ export interface operations {
                     "application/json": components["schemas"]["ErrorReply"];
                 };
             };
-            /** @description no model is loaded, it is being loaded, or the server is shutting down; see Retry-After */
+            /** @description no model is there (yet), the server is shutting down, or its database is held; see Retry-After */
             503: {
                 headers: {
                     [name: string]: unknown;
@@ -21803,7 +21803,7 @@ export interface operations {
                     "application/json": components["schemas"]["ErrorReply"];
                 };
             };
-            /** @description no model is loaded, it is being loaded, or the server is shutting down; see Retry-After */
+            /** @description no model is there (yet), the server is shutting down, or its database is held; see Retry-After */
             503: {
                 headers: {
                     [name: string]: unknown;
@@ -21953,7 +21953,7 @@ export interface operations {
                     "application/json": components["schemas"]["ErrorReply"];
                 };
             };
-            /** @description no model is loaded, it is being loaded, or the server is shutting down; see Retry-After */
+            /** @description no model is there (yet), the server is shutting down, or its database is held; see Retry-After */
             503: {
                 headers: {
                     [name: string]: unknown;
@@ -22099,7 +22099,7 @@ export interface operations {
                     "application/json": components["schemas"]["ErrorReply"];
                 };
             };
-            /** @description no model is loaded, it is being loaded, or the server is shutting down; see Retry-After */
+            /** @description no model is there (yet), the server is shutting down, or its database is held; see Retry-After */
             503: {
                 headers: {
                     [name: string]: unknown;
@@ -22245,7 +22245,7 @@ export interface operations {
                     "application/json": components["schemas"]["ErrorReply"];
                 };
             };
-            /** @description no model is loaded, it is being loaded, or the server is shutting down; see Retry-After */
+            /** @description no model is there (yet), the server is shutting down, or its database is held; see Retry-After */
             503: {
                 headers: {
                     [name: string]: unknown;
@@ -22391,7 +22391,7 @@ export interface operations {
                     "application/json": components["schemas"]["ErrorReply"];
                 };
             };
-            /** @description no model is loaded, it is being loaded, or the server is shutting down; see Retry-After */
+            /** @description no model is there (yet), the server is shutting down, or its database is held; see Retry-After */
             503: {
                 headers: {
                     [name: string]: unknown;
@@ -22541,7 +22541,7 @@ export interface operations {
                     "application/json": components["schemas"]["ErrorReply"];
                 };
             };
-            /** @description no model is loaded, it is being loaded, or the server is shutting down; see Retry-After */
+            /** @description no model is there (yet), the server is shutting down, or its database is held; see Retry-After */
             503: {
                 headers: {
                     [name: string]: unknown;
@@ -22689,7 +22689,7 @@ export interface operations {
                     "application/json": components["schemas"]["ErrorReply"];
                 };
             };
-            /** @description no model is loaded, it is being loaded, or the server is shutting down; see Retry-After */
+            /** @description no model is there (yet), the server is shutting down, or its database is held; see Retry-After */
             503: {
                 headers: {
                     [name: string]: unknown;
@@ -22835,7 +22835,7 @@ export interface operations {
                     "application/json": components["schemas"]["ErrorReply"];
                 };
             };
-            /** @description no model is loaded, it is being loaded, or the server is shutting down; see Retry-After */
+            /** @description no model is there (yet), the server is shutting down, or its database is held; see Retry-After */
             503: {
                 headers: {
                     [name: string]: unknown;
@@ -22985,7 +22985,7 @@ export interface operations {
                     "application/json": components["schemas"]["ErrorReply"];
                 };
             };
-            /** @description no model is loaded, it is being loaded, or the server is shutting down; see Retry-After */
+            /** @description no model is there (yet), the server is shutting down, or its database is held; see Retry-After */
             503: {
                 headers: {
                     [name: string]: unknown;
@@ -23133,7 +23133,7 @@ export interface operations {
                     "application/json": components["schemas"]["ErrorReply"];
                 };
             };
-            /** @description no model is loaded, it is being loaded, or the server is shutting down; see Retry-After */
+            /** @description no model is there (yet), the server is shutting down, or its database is held; see Retry-After */
             503: {
                 headers: {
                     [name: string]: unknown;
@@ -23283,7 +23283,7 @@ export interface operations {
                     "application/json": components["schemas"]["ErrorReply"];
                 };
             };
-            /** @description no model is loaded, it is being loaded, or the server is shutting down; see Retry-After */
+            /** @description no model is there (yet), the server is shutting down, or its database is held; see Retry-After */
             503: {
                 headers: {
                     [name: string]: unknown;
@@ -23433,7 +23433,7 @@ export interface operations {
                     "application/json": components["schemas"]["ErrorReply"];
                 };
             };
-            /** @description no model is loaded, it is being loaded, or the server is shutting down; see Retry-After */
+            /** @description no model is there (yet), the server is shutting down, or its database is held; see Retry-After */
             503: {
                 headers: {
                     [name: string]: unknown;
@@ -23577,7 +23577,7 @@ export interface operations {
                     "application/json": components["schemas"]["ErrorReply"];
                 };
             };
-            /** @description no model is loaded, it is being loaded, or the server is shutting down; see Retry-After */
+            /** @description no model is there (yet), the server is shutting down, or its database is held; see Retry-After */
             503: {
                 headers: {
                     [name: string]: unknown;

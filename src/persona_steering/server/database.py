@@ -15,7 +15,7 @@ from pathlib import Path
 
 from filelock import FileLock, Timeout
 
-from persona_steering.errors import BusyError, PersonaSteeringError, StorageError
+from persona_steering.errors import BusyError, CancelledError, HeldError, PersonaSteeringError, StorageError
 from persona_steering.files import storage_error
 from persona_steering.server.migrations import MIGRATIONS, Step
 
@@ -61,7 +61,7 @@ class Database:
     def write(self) -> Iterator[sqlite3.Connection]:
         """A transaction: all of the block is kept, or nothing when it raises. Not to be nested.
 
-        Raises: StorageError, or BusyError when another program holds the file for long.
+        Raises: StorageError, HeldError when another program holds the file for long, CancelledError once closed.
         """
         with self._writing, self._explained():
             self._check_open()
@@ -135,7 +135,7 @@ class Database:
 
     def _check_open(self) -> None:
         if self._closed:
-            raise BusyError("the database is closed, because the server is stopping.", hint="Try again later.")
+            raise CancelledError("the database is closed, because the server is stopping.", hint="Try again later.")
 
     @contextmanager
     def _explained(self) -> Iterator[None]:
@@ -156,7 +156,7 @@ class Database:
                 hint="Free some space; what was stored before is unharmed.",
             )
         if code in _HELD:
-            return BusyError(f"another program holds {self.file}.", hint="Close it, then try again.")
+            return HeldError(f"another program holds {self.file}.", hint="Close it, then try again.")
         if code in _DAMAGED:
             return self._damaged(str(error))
         if code in _REFUSED:

@@ -28,7 +28,7 @@ ERRORS: dict[int | str, dict[str, object]] = {
         429: "too many requests wait; see Retry-After",
         500: "the server failed; its log has the reason",
         502: "the other server that is to write or judge failed",
-        503: "no model is loaded, it is being loaded, or the server is shutting down; see Retry-After",
+        503: "no model is there (yet), the server is shutting down, or its database is held; see Retry-After",
         507: "the disk is full or refuses",
     }.items()
 }

@@ -11,6 +11,7 @@ from persona_steering.errors import (
     CapabilityError,
     ConflictError,
     ContextLengthError,
+    HeldError,
     ModelMemoryError,
     ModelMismatchError,
     NotFoundError,
@@ -39,6 +40,7 @@ _BY_CODE: dict[str, type[PersonaSteeringError]] = {
     "storage_failed": StorageError,
     "model_loading": BusyError,
     "shutting_down": BusyError,
+    "database_held": HeldError,
 }
 _BY_STATUS: dict[int, type[PersonaSteeringError]] = {
     400: UsageError,
