@@ -40,6 +40,23 @@ def _keyed(before: Lead, keys: str, role: str, name: str) -> Lead:
     return lead
 
 
+def _welcome(page: Page) -> None:
+    """A new conversation, answered as steered."""
+    page.evaluate("location.hash = '#/chat'")
+    page.get_by_role("tab", name="Steered").click()
+    expect(page.get_by_role("heading", name="Who should answer?")).to_be_visible()
+
+
+def _tokens(page: Page) -> None:
+    """Tokens in colours, which stay until somebody turns them off."""
+    _conversation(page)
+    colours = page.get_by_role("button", name="Colour the tokens by a direction")
+    if colours.get_attribute("aria-pressed") == "false":
+        colours.click()
+    expect(page.get_by_role("region", name="Inside the model")).to_be_visible()
+    expect(page.get_by_text("Reading the tokens…")).to_have_count(0)
+
+
 def _conversation(page: Page) -> None:
     """The newest one, as its link in the list opens it."""
     _welcome(page)
@@ -51,17 +68,60 @@ def _conversation(page: Page) -> None:
     expect(page.get_by_role("article", name="Answer").last).to_be_visible()
 
 
-_welcome = _screen("chat", "Who should answer?")
+def _chosen(before: Lead, role: str, name: str) -> Lead:
+    """The state that follows when something of that role and name was pressed."""
+
+    def lead(page: Page) -> None:
+        before(page)
+        page.get_by_role("main").get_by_role(role, name=name).first.click()  # type: ignore[arg-type]
+
+    return lead
+
+
+def _recipe(page: Page) -> None:
+    """The panel with two vectors, one of them never measured."""
+    _welcome(page)
+    panel = page.get_by_role("complementary", name="Recipe")
+    if not panel.is_visible():
+        page.get_by_role("button", name="Recipe", exact=True).click()
+    for name in ("pirate", "draft"):
+        if not panel.get_by_role("region", name=name).is_visible():
+            panel.get_by_role("button", name="Add persona or trait").click()
+            box = panel.get_by_role("combobox", name="Add persona or trait")
+            box.fill(name)
+            box.press("Enter")
+    expect(panel.get_by_text("Not measured.")).to_be_visible()
+
+
+_library = _screen("library", "pirate")
 STATES: dict[str, Lead] = {
     "welcome": _welcome,
     "conversation": _conversation,
     "why": _pressed(_conversation, "Why?"),
     "sampling": _pressed(_conversation, "Sampling, seed and system prompt"),
+    "tokens": _tokens,
+    "compare": _chosen(_conversation, "tab", "Compare"),
+    "recipe": _recipe,
+    "search": _pressed(_recipe, "Add persona or trait"),
+    "code": _pressed(_recipe, "Code"),
     "palette": _keyed(_welcome, "Control+k", "listbox", "Commands"),
     "keys": _keyed(_welcome, "?", "dialog", "Keys"),
-    "studio": _screen("studio", "persona"),
-    "lab": _screen("lab", "Sweep"),
-    "library": _screen("library", "pirate"),
+    "jobs": _keyed(_pressed(_welcome, "Jobs"), "Shift", "dialog", "Jobs"),
+    "studio": _screen("studio", "Describe a persona"),
+    "studio-persona": _screen("studio/persona?way=archetype", "pirate"),
+    "studio-trait": _screen("studio/trait", "Traits with good prompts"),
+    "studio-axes": _screen("studio/axes", "Safety axis"),
+    "lab": _screen("lab", "Measure a sweep"),
+    "lab-layers": _screen("lab/layers", "Measure the layers"),
+    "lab-similarity": _screen("lab/similarity", "Compare vectors"),
+    "lab-projection": _screen("lab/projection", "Read a text along directions"),
+    "lab-battery": _screen("lab/battery", "Answer prompts under several recipes"),
+    "library": _library,
+    "library-card": _pressed(_library, "Card"),
+    "library-axes": _screen("library/axes", "safety"),
+    "library-presets": _screen("library/presets", "No preset yet"),
+    "library-models": _screen("library/models", "embedded"),
+    "library-import": _pressed(_library, "Import"),
 }
 THEMES = ("light", "dark")
 WIDTHS = {1440: 900, 1024: 768, 390: 844}  # and their heights
