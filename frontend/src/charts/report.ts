@@ -3,7 +3,8 @@
 import { shown, type Table } from "./table";
 
 export interface Section {
-  heading: string;
+  /** Left out where there is but one. */
+  heading?: string;
   text: string;
   /** The chart as SVG source, as `svgSource` gives it. */
   svg?: string;
@@ -37,7 +38,7 @@ function section({ heading, text, svg, table }: Section): string {
     (row) => `<tr>${row.map((cell) => `<td>${escaped(shown(cell))}</td>`).join("")}</tr>`,
   );
   return [
-    `<section><h2>${escaped(heading)}</h2><p>${escaped(text)}</p>`,
+    `<section>${heading ? `<h2>${escaped(heading)}</h2>` : ""}<p>${escaped(text)}</p>`,
     svg ?? "",
     `<div class="frame"><table><thead><tr>${head}</tr></thead><tbody>${rows.join("\n")}</tbody></table></div></section>`,
   ].join("\n");

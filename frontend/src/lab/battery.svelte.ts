@@ -76,9 +76,10 @@ class Battery {
     this.running = true;
     try {
       for (const [p] of prompts.entries())
-        for (const group of groups(recipes.length))
-          if (!stopper.signal.aborted && group.some((r) => !this.isDone(p, r)))
-            await this.answer(p, group, stopper.signal);
+        for (const group of groups(recipes.length)) {
+          const open = group.filter((r) => !this.isDone(p, r));
+          if (open.length && !stopper.signal.aborted) await this.answer(p, open, stopper.signal);
+        }
     } finally {
       if (this.stopper === stopper) this.running = false;
     }
@@ -93,27 +94,41 @@ class Battery {
     return this.cells.get(keyOf(p, r))?.state === "done";
   }
 
+  /** Answers a prompt under some recipes. Where that is refused, each is asked alone, so that one spoils no other. */
   private async answer(p: number, group: readonly number[], signal: AbortSignal): Promise<void> {
-    const { prompts, recipes, seed } = this.asked!;
     for (const r of group) this.cells.set(keyOf(p, r), { state: "writing" });
     try {
-      const found = await ask<Schemas["Compared"]>("POST", "/api/v1/compare", {
-        body: {
-          messages: [{ role: "user", content: prompts[p] }],
-          lanes: group.map((r) => ({ label: recipes[r]!.label, steering: recipes[r]!.steering })),
-          sampling: { seed, max_tokens: this.tokens },
-        },
-        signal,
-      });
-      for (const lane of found.lanes)
-        this.cells.set(keyOf(p, group[lane.lane]!), { state: "done", answer: lane });
+      const found = await this.compared(p, group, signal);
+      for (const [i, r] of group.entries()) this.cells.set(keyOf(p, r), { state: "done", answer: found[i]! });
     } catch (error) {
       if (!signal.aborted && !(error instanceof ApiError)) throw error;
+      if (!signal.aborted && group.length > 1) {
+        for (const r of group) if (!signal.aborted) await this.answer(p, [r], signal);
+        return;
+      }
       const cell: Cell = signal.aborted
         ? { state: "stopped" }
         : { state: "failed", message: (error as ApiError).message };
       for (const r of group) this.cells.set(keyOf(p, r), cell);
     }
+  }
+
+  private async compared(
+    p: number,
+    group: readonly number[],
+    signal: AbortSignal,
+  ): Promise<Schemas["LaneAnswer"][]> {
+    const { prompts, recipes, seed } = this.asked!;
+    const lanes = group.map((r) => ({ label: recipes[r]!.label, steering: recipes[r]!.steering }));
+    const found = await ask<Schemas["Compared"]>("POST", "/api/v1/compare", {
+      body: {
+        messages: [{ role: "user", content: prompts[p] }],
+        lanes: lanes.length > 1 ? lanes : [...lanes, ...lanes], // the server answers two at least
+        sampling: { seed, max_tokens: this.tokens },
+      },
+      signal,
+    });
+    return found.lanes;
   }
 
   private put(recipe: Recipe): void {

@@ -60,5 +60,5 @@ test("an export says what failed, and gives no number that was not measured", ()
   const [first, second] = answerTable(grid).rows;
   expect(first).toEqual(["Why?", "base model", "done", "Yes.", "stop", 2, null, null, null]);
   expect(second?.slice(2, 4)).toEqual(["failed", "failed: there is no persona 'sag'."]);
-  expect(gridTable(grid).columns[1]).toBe("base model (coherence not measured)");
+  expect(gridTable(grid).columns).toEqual(["Prompt", "base model", "sag:1 (coherence not measured)"]);
 });

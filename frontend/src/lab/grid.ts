@@ -119,12 +119,14 @@ export function answerTable({ prompts, recipes, cell, measured }: Grid): Table {
 /** As it stands on the page: a row for each prompt. */
 export function gridTable(grid: Grid): Table {
   return {
-    columns: [
-      "Prompt",
-      ...grid.recipes.map((recipe) => `${recipe.label} (${knownOf(grid.measured(recipe))})`),
-    ],
+    columns: ["Prompt", ...grid.recipes.map((recipe) => headed(recipe, grid.measured(recipe)))],
     rows: grid.prompts.map((prompt, p) => [prompt, ...grid.recipes.map((_, r) => textOf(grid.cell(p, r)))]),
   };
+}
+
+/** The base model is what others are measured against, and has no sweep. */
+function headed(recipe: Recipe, point: CurvePoint | null): string {
+  return recipe.steering === null ? recipe.label : `${recipe.label} (${knownOf(point)})`;
 }
 
 export function knownOf(point: CurvePoint | null): string {

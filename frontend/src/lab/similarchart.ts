@@ -12,17 +12,18 @@ export function cosineChart(names: readonly string[], all: readonly CosineCell[]
     const margin = Math.min(150, 7 * longest + 12);
     const size = Math.min(64, Math.max(14, (width - margin - 12) / names.length));
     const shown = size * names.length;
+    const below = 0.75 * margin + 12; // names stand at a slant there
     const others = all.filter((cell) => cell.overlap !== null) as CosineCell[];
     return [
       plot.plot({
         width: margin + shown + 12,
-        height: shown + margin,
+        height: shown + below + 6,
         marginLeft: margin,
         marginTop: 6,
-        marginBottom: margin - 6,
+        marginBottom: below,
         marginRight: 12,
         style: STYLE,
-        x: { domain: names, label: null, tickRotate: names.length > 4 || size < 90 ? -45 : 0 },
+        x: { domain: names, label: null, tickRotate: -45 },
         y: { domain: names, label: null },
         marks: [
           plot.cell(all as CosineCell[], { x: "a", y: "b", fill: shade, stroke: "var(--surface)", rx: 3 }),
@@ -69,7 +70,7 @@ export function spaceChart(all: readonly Place[], explained: readonly number[]):
         marginRight: 40,
         marginBottom: 40,
         style: STYLE,
-        x: { label: axis(0), nice: true, inset: 24 },
+        x: { label: axis(0), nice: true, inset: 48 },
         y: { label: axis(1), nice: true, inset: 24 },
         marks: [
           plot.ruleX([0], { stroke: "var(--line)" }),
