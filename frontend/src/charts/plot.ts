@@ -1,6 +1,6 @@
 /** The charting library, loaded when the first chart is opened. */
 
-import type * as Plot from "@observablehq/plot";
+import type * as Plot from "./marks";
 
 export type PlotModule = typeof Plot;
 /** One or more panels, the first on top. Elements of marks of the class `hit` stand for points that can be opened. */
@@ -9,7 +9,7 @@ export type Draw = (plot: PlotModule, width: number) => SVGSVGElement[];
 let loading: Promise<PlotModule> | undefined;
 
 export function loadPlot(): Promise<PlotModule> {
-  loading ??= import("@observablehq/plot").catch((error: unknown) => {
+  loading ??= import("./marks").catch((error: unknown) => {
     loading = undefined; // so that it can be tried again
     throw error;
   });
