@@ -9,7 +9,7 @@ type Measured = Schemas["Measured"];
 export const PATHS = { persona: "personas", trait: "traits" } as const;
 export type MadeKind = keyof typeof PATHS;
 
-const ALIKE = 0.8; // cosine from which two vectors are said to do nearly the same
+const ALIKE = 0.9; // cosine from which two vectors are said to do nearly the same
 const COMPARED = 21; // vectors that it is compared with
 const AT_ONCE = 7; // beside itself, in one recipe
 
