@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -117,9 +118,44 @@ def test_a_model_that_cannot_be_loaded_leaves_the_place_empty_and_says_why(slot:
         slot.load(ModelChoice(name=f"hf:{missing}"))
     status = slot.status
     assert status.state == "empty"
-    assert status.error is not None and str(tmp_path) not in status.error
+    assert status.error is not None and "'missing'" in status.error and str(tmp_path) not in status.error
     slot.load()
     assert (slot.status.state, slot.status.error) == ("ready", None)
+
+
+def test_a_load_that_breaks_the_library_leaves_the_place_empty_too(
+    slot: ModelSlot, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def break_off(model: ModelWrapper) -> object:
+        raise KeyError("/secret/place")
+
+    monkeypatch.setattr(ModelWrapper, "identity", property(break_off))
+    assert begun(slot).wait(LONG)
+    assert (slot.status.state, "KeyError" in str(slot.status.error)) == ("empty", True)
+    assert "secret" not in str(slot.status.error)
+    monkeypatch.undo()
+    slot.load()
+    assert slot.status.state == "ready"
+
+
+def test_the_jobs_begin_once_also_where_the_server_and_its_model_are_ready_at_once(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    state = make_state(tmp_path)
+    begun: list[None] = []
+
+    def start() -> None:
+        time.sleep(0.1)
+        begun.append(None)
+
+    monkeypatch.setattr(state.jobs, "start", start)
+    threads = [threading.Thread(target=state._on_model, args=(state.slot.status,)) for _ in range(2)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    state.close()
+    assert len(begun) == 1
 
 
 def test_an_unknown_engine_is_refused_with_those_there_are(slot: ModelSlot) -> None:

@@ -14,9 +14,9 @@ from persona_steering.backends.base import Backend
 from persona_steering.backends.wrapper import ModelWrapper
 from persona_steering.config import Config
 from persona_steering.engine.names import public_id
-from persona_steering.errors import BusyError, ConflictError, PersonaSteeringError
+from persona_steering.errors import BusyError, ConflictError, ModelError, PersonaSteeringError
 from persona_steering.personas.manager import PersonaManager
-from persona_steering.server.errors import ApiError, as_api_error
+from persona_steering.server.errors import ApiError, without_paths
 from persona_steering.server.scheduler import ROWS, WAITING, AnswerFacts
 from persona_steering.server.serving import DEADLINE, Serving
 from persona_steering.vectors.values import Closed
@@ -70,7 +70,7 @@ class ModelSlot:
     def status(self) -> SlotStatus:
         """A snapshot."""
         with self._changed:
-            error = None if self._error is None else str(as_api_error(self._error))
+            error = None if self._error is None else without_paths(str(self._error))
             return SlotStatus(state=self._state, model=self._wanted, error=error)
 
     @property
@@ -182,10 +182,20 @@ class ModelSlot:
                 model, PersonaManager(config, model=model.identity)
             )  # a remote model has no identity, and is refused
         except PersonaSteeringError as error:
-            with self._changed:
-                self._error = error
-            self._set("empty", wanted=name)
+            self._give_up(name, error)
             raise
+        except Exception as error:  # whatever the model's library raises, nobody is to wait for this model any more
+            _log.error("loading %r failed", name, exc_info=error)
+            said = f"loading {name!r} failed with {type(error).__name__}."
+            known = ModelError(said, hint="The server's log has the reason.")
+            self._give_up(name, known)
+            raise known from error
+
+    def _give_up(self, name: str, error: PersonaSteeringError) -> None:
+        self._empty()
+        with self._changed:
+            self._error = error
+        self._set("empty", wanted=name)
 
     def _empty(self) -> None:
         with self._changed:

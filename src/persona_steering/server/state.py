@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 import time
 from collections.abc import Callable
 from typing import Literal
@@ -45,7 +46,7 @@ class ServerState:
         )
         self.feed = Feed()
         self.library = VectorLibrary(config, slot, self.feed.tell)
-        self._working = False
+        self._working, self._beginning = False, threading.Lock()
         slot.listen(self._on_model)
         slot.listen(self.feed.tell)
         self.jobs.store.listen(self.feed.tell)
@@ -106,9 +107,10 @@ class ServerState:
         self.feed.tell(ConversationChange(id=conversation, change=change, message_id=message))
 
     def _on_model(self, status: SlotStatus) -> None:
-        if status.state == "ready" and not self._working:
-            self._working = True
-            self.jobs.start()
+        with self._beginning:  # the start of the server and the end of loading may come at once
+            if status.state == "ready" and not self._working:
+                self.jobs.start()
+                self._working = True
 
     def _on_job(self, job: Job) -> None:
         change = JOBS[job.type].changes if job.type in JOBS else None
