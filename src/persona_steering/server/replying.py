@@ -2,12 +2,9 @@
 
 from __future__ import annotations
 
-import asyncio
-import contextlib
 import re
-from collections.abc import Awaitable, Callable
+from collections.abc import Callable
 from contextlib import ExitStack
-from typing import TypeVar
 
 from fastapi import Request, Response
 from pydantic import BaseModel
@@ -18,9 +15,9 @@ from persona_steering.server.event_streams import EventStream
 from persona_steering.server.running import RunningAnswers
 from persona_steering.server.shapes import Head
 from persona_steering.server.sse import PING, Stream
+from persona_steering.server.waiting import on_leaving
 
 _MAX_NAMED = 32  # ignored fields that a header lists
-Found = TypeVar("Found")
 
 
 async def reply_whole(
@@ -33,7 +30,8 @@ async def reply_whole(
 ) -> Response:
     """All answers in one body of the given shape."""
     with running.holding(head, answers):
-        done = await unless_left(request, answers, answers.completions())
+        async with on_leaving(request, answers.cancel):
+            done = await answers.completions()
     return Response(shape(head, done).model_dump_json(), media_type="application/json", headers=headers)
 
 
@@ -43,27 +41,11 @@ async def reply_streamed(
     """The answers' events. What is refused at once is refused with its status."""
     with ExitStack() as stack:
         stack.enter_context(running.holding(stream.head, answers))
-        await unless_left(request, answers, answers.arrived(PING))
+        async with on_leaving(request, answers.cancel):
+            await answers.arrived(PING)
         response = EventStream(stream.events(answers), stack.pop_all())
     response.headers.update(headers)
     return response
-
-
-async def unless_left(request: Request, answers: Answers, found: Awaitable[Found]) -> Found:
-    """What is waited for. When the client leaves first, writing ends; nobody reads what is returned then."""
-
-    async def left() -> None:
-        while (await request.receive())["type"] != "http.disconnect":
-            pass
-        answers.cancel()
-
-    watching = asyncio.create_task(left())
-    try:
-        return await found
-    finally:
-        watching.cancel()
-        with contextlib.suppress(asyncio.CancelledError):
-            await watching
 
 
 def headers_of(head: Head, ignored: dict[str, object] | None) -> dict[str, str]:

@@ -19,7 +19,10 @@ LOOK = 0.2  # seconds between two looks at a job
 
 @contextlib.asynccontextmanager
 async def on_leaving(request: Request, act: Callable[[], object]) -> AsyncIterator[None]:
-    """Calls `act` in the event loop when the client leaves before the block ends."""
+    """Calls `act` in the event loop when the client leaves before the block ends, or the block breaks off.
+
+    So nothing goes on for a request that the stopping server has given up.
+    """
 
     async def leave() -> None:
         while (await request.receive())["type"] != "http.disconnect":
@@ -29,8 +32,12 @@ async def on_leaving(request: Request, act: Callable[[], object]) -> AsyncIterat
     watching = asyncio.create_task(leave())
     try:
         yield
+    except BaseException:
+        act()
+        raise
     finally:
         watching.cancel()
+        await asyncio.wait([watching])  # so that nobody else waits for the client's next message beside it
 
 
 async def job_result(jobs: JobRunner, job: Job, request: Request) -> Job:
