@@ -7,10 +7,11 @@ from dataclasses import replace
 
 from pydantic import JsonValue
 
-from persona_steering.backends.base import Message, Request, Role, Sampling
+from persona_steering.backends.base import Message, Request, Role
+from persona_steering.server.asking import sampling_of
 from persona_steering.server.errors import ApiError
 from persona_steering.server.limits import LIMITS
-from persona_steering.server.schemas.openai import AnswerRequest, ChatRequest, CompletionRequest, ResponseFormat
+from persona_steering.server.schemas.openai import ChatRequest, CompletionRequest, ResponseFormat
 from persona_steering.server.serving import Serving
 from persona_steering.server.steering import Steered
 
@@ -23,11 +24,10 @@ def chat_requests(body: ChatRequest, steered: Steered, serving: Serving) -> list
         raise _unsupported("tools")
     if body.top_logprobs is not None and not body.logprobs:
         raise _refusal("invalid_value", "top_logprobs wants logprobs.", "top_logprobs", 'Send "logprobs": true too.')
-    limit = body.max_tokens if body.max_completion_tokens is None else body.max_completion_tokens
     request = Request(
         tuple(Message(_ROLES[message.role], message.text) for message in body.messages),
         recipe=steered.recipe,
-        sampling=_sampling(body, serving, limit),
+        sampling=sampling_of(body, serving.config, limit=body.max_completion_tokens),
         schema=_schema(body.response_format),
         logprobs=(body.top_logprobs or 0) if body.logprobs else None,
         trace=steered.readings,
@@ -51,7 +51,7 @@ def text_requests(body: CompletionRequest, steered: Steered, serving: Serving) -
     request = Request(
         (),
         recipe=steered.recipe,
-        sampling=_sampling(body, serving, body.max_tokens),
+        sampling=sampling_of(body, serving.config),
         logprobs=body.logprobs,
         trace=steered.readings,
     )
@@ -65,13 +65,6 @@ def _seeded(requests: Sequence[Request], count: int) -> list[Request]:
         for request in requests
         for place in range(count)
     ]
-
-
-def _sampling(body: AnswerRequest, serving: Serving, limit: int | None) -> Sampling:
-    base = Sampling.configured(serving.config.generation, seed=body.seed, max_new_tokens=limit)
-    changes: dict[str, object] = {"stop": tuple(body.stop or ())}
-    changes |= {key: value for key in ("temperature", "top_p") if (value := getattr(body, key)) is not None}
-    return base.model_copy(update=changes)
 
 
 def _schema(form: ResponseFormat | None) -> dict[str, JsonValue] | None:

@@ -1,4 +1,4 @@
-"""What the native routes ask of the model, and what they tell of an answer as it comes."""
+"""What routes ask of the model, and what the native ones tell of an answer as it comes."""
 
 from __future__ import annotations
 
@@ -10,14 +10,16 @@ from persona_steering.config import Config
 from persona_steering.errors import UsageError
 from persona_steering.server.limits import LIMITS
 from persona_steering.server.schemas.conversations import ReadToken, SamplingRequest, WrittenToken
+from persona_steering.server.schemas.openai import AnswerRequest
 from persona_steering.server.steering import Steered
 
 
-def sampling_of(asked: SamplingRequest, config: Config) -> Sampling:
-    """The configured sampling with what is asked for in its place."""
-    base = Sampling.configured(config.generation, seed=asked.seed, max_new_tokens=asked.max_tokens)
+def sampling_of(asked: SamplingRequest | AnswerRequest, config: Config, *, limit: int | None = None) -> Sampling:
+    """The configured sampling with what is asked for in its place; `limit` stands for `max_tokens` where given."""
+    tokens = asked.max_tokens if limit is None else limit
+    base = Sampling.configured(config.generation, seed=asked.seed, max_new_tokens=tokens)
     stop = (asked.stop,) if isinstance(asked.stop, str) else tuple(asked.stop or ())
-    given = asked.model_dump(include={"temperature", "top_p"}, exclude_none=True)
+    given = {key: value for key in ("temperature", "top_p") if (value := getattr(asked, key)) is not None}
     return base.model_copy(update={"stop": stop, **given})
 
 
