@@ -201,6 +201,8 @@ def test_a_websocket_comes_in_by_the_key_in_a_header_in_a_subprotocol_or_by_cook
         assert socket.receive_json() == {"subprotocols": ["persona-steer"]}
         socket.send_text("hello")
         assert socket.receive_text() == "hello"
+    with client.websocket_connect("/socket", subprotocols=[f"bearer.{KEY}", "persona-steer"]) as socket:
+        assert socket.accepted_subprotocol == "persona-steer", "whichever comes first, the key is not said again"
     with client.websocket_connect("/socket", subprotocols=[f"bearer.{KEY}"]) as socket:
         assert socket.accepted_subprotocol == f"bearer.{KEY}"
     cookie = client.get(keyring(door).link("")).headers["set-cookie"].partition(";")[0]

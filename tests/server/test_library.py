@@ -368,7 +368,9 @@ def test_files_that_would_run_code_unpack_without_end_or_leave_their_folder_are_
     assert not ran.exists() and sorted(root.rglob("*")) == before
 
 
-@pytest.mark.parametrize("filename", ["../sage.pt", "/etc/passwd", "a\\b.pt", "..", "", "a\0b", "x" * 200, ".hidden"])
+@pytest.mark.parametrize(
+    "filename", ["../sage.pt", "/etc/passwd", "a\\b.pt", "..", "", "a\0b", "x" * 200, "é" * 128, ".hidden"]
+)
 def test_the_name_of_a_file_is_no_path(filename: str, http: httpx2.Client, model: ModelIdentity) -> None:
     reply = upload(http, safetensors.to_bytes(make_vector(model, "free")), filename=filename)
     assert refusal(reply) == (400, "invalid_value")

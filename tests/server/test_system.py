@@ -93,6 +93,10 @@ def test_requests_are_counted_by_route_and_what_people_try_makes_no_series(http:
     assert found["http_requests_total{method=GET,path=other,status=404}"] >= 1
     assert found["http_requests_total{method=GET,path=other,status=401}"] >= 1
     assert "wp-login" not in str(found)
+    assert http.request("INVENTED", "/api/v1/system").status_code == 405
+    found = counted(http)
+    assert found["http_requests_total{method=other,path=/api/v1/system,status=405}"] == 1
+    assert "INVENTED" not in str(found)
 
 
 def test_counters_are_behind_the_key_like_all_else(api: Api) -> None:

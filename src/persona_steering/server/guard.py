@@ -22,7 +22,7 @@ from persona_steering.server.ids import new_id
 from persona_steering.server.keys import SOCKET_PREFIX
 from persona_steering.server.limits import LIMITS
 from persona_steering.server.logs import FIELDS, REQUEST_ID
-from persona_steering.server.metrics import UNKNOWN_PATH
+from persona_steering.server.metrics import OTHER
 from persona_steering.server.security import HEADERS, Door, is_upload, most_bytes
 
 _log = logging.getLogger("persona_steering.server")
@@ -101,9 +101,9 @@ class _Exchange:
             self._add_headers(message)
         elif message["type"] == "websocket.accept":
             self._status = 101
-            # a browser closes a connection on which none of those is taken that it offered
+            # a browser closes a connection on which none of those is taken that it offered; the key is the last choice
             if message.get("subprotocol") is None and self._offered:
-                message["subprotocol"] = self._offered[0]
+                message["subprotocol"] = min(self._offered, key=lambda one: one.startswith(SOCKET_PREFIX))
         await self._send(message)
 
     async def answer(self, status: int, headers: dict[str, str], body: bytes = b"") -> None:
@@ -159,7 +159,7 @@ class _Exchange:
         fields = {"method": method, "path": path, "status": self._status, "seconds": round(spent, 4)}
         line = (self.id, method, path, self._status or "-", spent)
         _log.info("%s %s %r %s %.3fs", *line, extra={FIELDS: fields})
-        on_answer(method, getattr(self._scope.get("route"), "path", UNKNOWN_PATH), self._status, spent)
+        on_answer(method, getattr(self._scope.get("route"), "path", OTHER), self._status, spent)
 
 
 async def _bounded(scope: Scope, receive: Receive) -> Receive:

@@ -13,7 +13,8 @@ from persona_steering.server.slot import SlotStatus
 from persona_steering.server.stores.job_models import JobStatus
 
 CONTENT_TYPE = "text/plain; version=0.0.4; charset=utf-8"
-UNKNOWN_PATH = "other"  # of requests that no route has: what people try must not make series
+OTHER = "other"  # what people try, paths that no route has and methods of their own, must not make series
+METHODS = frozenset({"GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS", "WS"})
 _FIRST = (0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0)  # seconds
 _WHOLE = (0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0, 120.0, 300.0, 600.0)
 disable_created_metrics()  # type: ignore[no-untyped-call]  # a time for each series, which nobody asks for
@@ -45,7 +46,7 @@ class Metrics:
 
     def on_request(self, method: str, path: str, status: int, seconds: float) -> None:
         """A request was answered. `path` is the route's, with its names in braces."""
-        self._requests.labels(method, path, str(status)).inc()
+        self._requests.labels(method if method in METHODS else OTHER, path, str(status)).inc()
         self._durations.labels(path).observe(seconds)
 
     def on_answer(self, facts: AnswerFacts) -> None:

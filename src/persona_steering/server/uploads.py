@@ -15,6 +15,7 @@ from persona_steering.files import storage_error
 from persona_steering.server.errors import ApiError
 
 _NAME = re.compile(r"[\w][\w .()+@-]{0,127}")
+_MOST_BYTES = 255  # of a name, on any file system
 
 
 @contextlib.asynccontextmanager
@@ -23,7 +24,7 @@ async def received(request: Request, filename: str) -> AsyncIterator[Path]:
 
     Raises ApiError 400 for what is not the name of a file, StorageError where the disk refuses.
     """
-    if not _NAME.fullmatch(filename):
+    if not _NAME.fullmatch(filename) or len(filename.encode()) > _MOST_BYTES:
         raise ApiError(
             400,
             "invalid_request_error",

@@ -11,13 +11,9 @@ from persona_steering.server.deps import ERRORS, PageDep, StateDep
 from persona_steering.server.paging import Page, PageQuery
 from persona_steering.server.results import read_answers, read_data, read_report
 from persona_steering.server.schemas.runs import Run, RunAnswer, RunData, shown_page
+from persona_steering.server.security import REPORT_POLICY
 
 router = APIRouter(prefix="/api/v1/runs", tags=["runs"], responses=ERRORS)
-# The page is one file with its own style and script; in the sandbox it has no origin, so it can ask nothing of us.
-REPORT_POLICY = (
-    "sandbox allow-scripts; default-src 'none'; style-src 'unsafe-inline'; script-src 'unsafe-inline'; img-src data:; "
-    "base-uri 'none'; form-action 'none'; frame-ancestors 'self'"
-)
 
 
 @router.get("", operation_id="listRuns")
