@@ -228,6 +228,9 @@ def test_without_a_model_the_status_says_so_and_chat_says_what_to_do(tmp_path: P
         assert [one["name"] for one in http.get("/api/personas").json()] == ["pirate", "raw", "sage"]
         refused = http.post("/api/chat", json=SAID)
         assert (refused.status_code, list(refused.json())) == (503, ["detail"])
+        asked = {"trait_name": "Lionheart", "positive_trait": "brave", "negative_trait": "timid"}
+        unwritten = http.post("/api/traits/generate-custom", json=asked)
+        assert (unwritten.status_code, unwritten.json()) == (503, refused.json()), unwritten.text
         assert http.post("/api/load-model").json() == {"status": "loaded"}
         assert http.get("/api/status").json()["model_loaded"] is True
 

@@ -152,3 +152,4 @@ def test_a_port_that_is_taken_is_said_and_so_is_an_address_of_another_machine() 
 def test_messages_lose_their_folders_and_keep_their_words() -> None:
     text = "no room in /home/ann/models/x.bin, or C:\\Users\\ann\\x for hf:Qwen/Qwen2 at GET /v1."
     assert without_paths(text) == "no room in x.bin, or x for hf:Qwen/Qwen2 at GET v1."
+    assert without_paths("Load one: POST /api/v1/models/load") == "Load one: POST /api/v1/models/load"

@@ -11,12 +11,10 @@ from pydantic import JsonValue
 from persona_steering.authoring.generator import DatasetGenerator
 from persona_steering.backends.base import Request, Sampling, conversation
 from persona_steering.engine.names import public_id
-from persona_steering.engine.writing import open_writer
 from persona_steering.errors import ConflictError, NotFoundError, UsageError, unknown
 from persona_steering.personas import Trait
 from persona_steering.personas.datasets import Datasets
 from persona_steering.server.errors import ApiError
-from persona_steering.server.lane import LanedBackend
 from persona_steering.server.paging import PageQuery
 from persona_steering.server.results import read_data
 from persona_steering.server.schemas.reference import (
@@ -40,6 +38,7 @@ from persona_steering.server.schemas.reference import (
 from persona_steering.server.schemas.runs import LayersData
 from persona_steering.server.schemas.steering import SteeredVector, SteeringRequest
 from persona_steering.server.serving import Serving
+from persona_steering.server.shipped import writer_of
 from persona_steering.server.slot import SlotStatus
 from persona_steering.server.state import ServerState
 from persona_steering.server.steering import Steered, resolve
@@ -108,7 +107,7 @@ def custom_traits(state: ServerState) -> CustomTraits:
 def write_custom(state: ServerState, asked: NewCustomTrait, cancelled: Callable[[], bool]) -> CustomTraitReply:
     """Has the model write a trait, beside the chats, and keeps it for editing.
 
-    Raises: UsageError for what is no word, a name in use, and what cannot be chosen; QualityError; BusyError.
+    Raises: UsageError for what is no word, a name in use, and what cannot be chosen; QualityError; as `writer_of`.
     """
     datasets, name = Datasets(state.config.datasets_dir), suggest_name(asked.trait_name)
     known = datasets.traits()
@@ -118,8 +117,9 @@ def write_custom(state: ServerState, asked: NewCustomTrait, cancelled: Callable[
         raise UsageError(f"there are {len(known)} traits already.", hint="Delete some of them.")
     if asked.temperature != TEMPERATURE:
         raise UsageError(f"temperature {asked.temperature:g} cannot be chosen.", hint=f"Send {TEMPERATURE}.")
-    writer = open_writer(None, state.config, local=lambda: LanedBackend(state.slot.open_backend(), state.slot.turn))
-    written = DatasetGenerator(writer, cancelled=cancelled).generate_trait(asked.positive_trait, asked.negative_trait)
+    written = DatasetGenerator(writer_of(state), cancelled=cancelled).generate_trait(
+        asked.positive_trait, asked.negative_trait
+    )
     trait = written.model_copy(update={"name": name, "pairs": written.pairs[: asked.num_pairs]})
     datasets.save_trait(trait)
     return CustomTraitReply(

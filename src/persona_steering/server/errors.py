@@ -39,7 +39,7 @@ ErrorType = Literal[
     "server_error",
 ]
 RETRY_AFTER = 2  # seconds; an answer takes a few
-_PATH = re.compile(r"(?<![\w.:/])(?:[A-Za-z]:)?(?:[\\/][\w.@~+-]+)*[\\/](?=[\w.@~+-])")
+_PATH = re.compile(r"(?<![\w.:/])(?!/api/v1/)(?:[A-Za-z]:)?(?:[\\/][\w.@~+-]+)*[\\/](?=[\w.@~+-])")
 
 
 class ErrorDetail(BaseModel):
@@ -155,5 +155,5 @@ def body_of(error: ApiError, request_id: str | None = None) -> dict[str, object]
 
 
 def without_paths(text: str) -> str:
-    """A message with only the last part of every absolute path."""
+    """A message with only the last part of every absolute path, but for those of the interface."""
     return _PATH.sub("", text)

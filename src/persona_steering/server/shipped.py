@@ -52,7 +52,7 @@ def builtin_traits(state: ServerState) -> Page[BuiltinTrait]:
 def persona_preview(state: ServerState, asked: PersonaPreviewRequest, cancelled: Callable[[], bool]) -> PersonaPreview:
     """Has the prompts written. Raises as `preview_persona`."""
     found = preview_persona(
-        _writer(state),
+        writer_of(state),
         Datasets(state.config.datasets_dir),
         asked.name,
         asked.description,
@@ -72,7 +72,7 @@ def persona_preview(state: ServerState, asked: PersonaPreviewRequest, cancelled:
 def trait_preview(state: ServerState, asked: TraitPreviewRequest, cancelled: Callable[[], bool]) -> TraitPreview:
     """Both sides of a trait, ready-made or newly written. Raises as `preview_trait` and `write_trait`."""
     if asked.write:
-        found = write_trait(_writer(state), asked.word, asked.opposite, seed=asked.seed, cancelled=cancelled)
+        found = write_trait(writer_of(state), asked.word, asked.opposite, seed=asked.seed, cancelled=cancelled)
     else:
         count = asked.questions or state.config.extraction.num_questions
         found = preview_trait(Datasets(state.config.datasets_dir), asked.word, asked.opposite, questions=count)
@@ -97,6 +97,14 @@ def _archetype(name: str, made: set[str]) -> dict[str, object]:
     }
 
 
-def _writer(state: ServerState) -> Backend:
-    """Who writes: the configured generator, else the loaded model, in turns with the answers."""
-    return open_writer(None, state.config, local=lambda: LanedBackend(state.slot.open_backend(), state.slot.turn))
+def writer_of(state: ServerState) -> Backend:
+    """Who writes: the configured generator, else the loaded model, in turns with the answers.
+
+    Raises ApiError 503 where that is needed and not there.
+    """
+
+    def local() -> Backend:
+        _ = state.slot.serving
+        return LanedBackend(state.slot.open_backend(), state.slot.turn)
+
+    return open_writer(None, state.config, local=local)
