@@ -22,7 +22,7 @@ from persona_steering.errors import (
     PromptError,
 )
 from persona_steering.interventions import Add, Recipe
-from persona_steering.server.scheduler import Scheduler, Ticket
+from persona_steering.server.scheduler import AnswerFacts, Scheduler, Ticket
 
 
 @pytest.fixture(scope="module")
@@ -53,6 +53,18 @@ def writing(ticket: Ticket) -> Iterator[str | Completion]:
     items = iter(ticket)
     next(items)
     return items
+
+
+def test_the_end_of_a_turn_is_counted_as_no_token(backend: TransformersBackend) -> None:
+    ended: list[AnswerFacts] = []
+    whole = backend.generate([ask(tokens=6)])[0]
+    stopping = TransformersBackend(replace(backend.loaded, stop_ids=frozenset({whole.token_ids[3]})))
+    made = Scheduler(stopping, on_end=ended.append)
+    made.start()
+    answer = finish(made.submit(ask(tokens=6)))
+    made.close(10)
+    assert answer.finish_reason == "stop" and answer.tokens is not None and answer.tokens < 6
+    assert [one.tokens for one in ended] == [answer.tokens]
 
 
 def test_many_threads_get_what_each_would_get_alone(backend: TransformersBackend, scheduler: Scheduler) -> None:

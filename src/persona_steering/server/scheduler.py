@@ -65,7 +65,7 @@ class Ticket:
     _items: queue.SimpleQueue[Item] = field(default_factory=queue.SimpleQueue)
     asked: float = field(default_factory=time.monotonic)
     first: float | None = None  # when its first token came
-    written: int = 0
+    written: int = 0  # tokens
 
     def __iter__(self) -> Iterator[str | Completion]:
         """Raises what went wrong with this answer."""
@@ -277,8 +277,9 @@ class Scheduler:
         for piece in pieces:
             ticket = self._writing[piece.key]
             self._tokens += len(piece.tokens)
-            ticket.written += 1
-            ticket.first = ticket.first or time.monotonic()
+            ticket.written += len(piece.tokens)
+            if piece.tokens and ticket.first is None:
+                ticket.first = time.monotonic()
             ticket.give(piece)
             if piece.completion is not None:
                 self._leave(ticket, piece.completion)
