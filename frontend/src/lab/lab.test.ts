@@ -1,7 +1,7 @@
 import { expect, test } from "vitest";
 
 import type { Schemas, Sweep } from "../api/types";
-import { spread } from "./order";
+import { spread, thinned } from "./order";
 import { counts, means, standing, tokenTable, type ReadText } from "./projected";
 import { stretches } from "./scans";
 import { cells, pairFinding, places, spaceFinding } from "./similar";
@@ -173,4 +173,8 @@ test("the table of tokens has readings after steering only where something steer
 test("a sweep that is coherent at one strength is said to be so", () => {
   const narrow: Sweep = { ...whole, coherent: [0, 0] };
   expect(sweepFinding({ run: "r", name: "sage", sweep: narrow })).toContain("sage is coherent only at 0");
+});
+
+test("a scan of every fourth layer begins at the first", () => {
+  expect(thinned([0, 1, 2, 3, 4, 5, 6, 7, 8], 4)).toEqual([0, 4, 8]);
 });

@@ -4,6 +4,7 @@ import { STYLE, type Draw } from "../charts/plot";
 import { number } from "../lib/format";
 import { percent, type CosineCell, type Place } from "./similar";
 
+const MOST_NAMES = 40; // beyond, they cover each other; the pointer tells them, and the table
 const READABLE = 46; // pixels that a cell needs for its number
 
 export function cosineChart(names: readonly string[], all: readonly CosineCell[]): Draw {
@@ -62,6 +63,8 @@ export function spaceChart(all: readonly Place[], explained: readonly number[]):
     const axis = (i: number) => `Component ${i + 1}, ${percent(explained[i] ?? 0)} of the variance`;
     const label = { x: "x", y: "y", text: "name", dy: -13, lineAnchor: "bottom", fontSize: 12 } as const;
     const wide = Math.min(width, 720);
+    const named = personas.length <= MOST_NAMES ? personas : [];
+    const tip = (one: Place) => `${one.name}\n${number(one.x, 3)}, ${number(one.y, 3)}`;
     return [
       plot.plot({
         width: wide,
@@ -84,13 +87,14 @@ export function spaceChart(all: readonly Place[], explained: readonly number[]):
             fill: "var(--accent)",
             stroke: "var(--surface)",
           }),
-          plot.text(personas, { ...label, fill: "var(--ink)", stroke: "var(--surface)" }),
+          plot.text(named, { ...label, fill: "var(--ink)", stroke: "var(--surface)" }),
           plot.text(assistant, {
             ...label,
             fill: "var(--accent)",
             stroke: "var(--surface)",
             fontWeight: 650,
           }),
+          plot.tip(all as Place[], plot.pointer({ x: "x", y: "y", title: tip, fontSize: 12, maxRadius: 24 })),
         ],
       }) as SVGSVGElement,
     ];
