@@ -280,6 +280,22 @@ def test_leaving_the_socket_ends_its_answer(api: Api) -> None:
     assert api.serving.scheduler.load.tokens - before < 1500
 
 
+def test_who_sends_on_without_waiting_is_let_go_and_its_answer_ends(api: Api, monkeypatch: pytest.MonkeyPatch) -> None:
+    settings = api.serving.config
+    long = settings.generation.model_copy(update={"max_new_tokens": 1500})
+    monkeypatch.setattr(api.serving, "config", settings.model_copy(update={"generation": long}))
+    before = api.serving.scheduler.load
+    with chatting(api) as socket, pytest.raises(ConnectionClosed) as closed:
+        for _ in range(300):
+            socket.send(json.dumps({"message": "hello"}))
+        while True:
+            socket.recv(timeout=30)
+    assert closed.value.rcvd is not None and closed.value.rcvd.code == 1008
+    api.wait_until_idle()
+    after = api.serving.scheduler.load
+    assert after.answers - before.answers <= 1 and after.tokens - before.tokens < 1500
+
+
 def test_a_foreign_page_gets_no_socket(api: Api) -> None:
     for headers in ({"Origin": "http://evil.example"}, {"Sec-Fetch-Site": "cross-site"}):
         with pytest.raises(InvalidStatus) as refused, chatting(api, additional_headers=headers):

@@ -13,18 +13,26 @@ from pydantic import TypeAdapter, ValidationError
 from starlette.websockets import WebSocket, WebSocketDisconnect
 
 from persona_steering.server.invalid import as_refusal
+from persona_steering.server.limits import LIMITS
 
-AHEAD = 16  # frames that are read before they are dealt with; then the sender has to wait
+AHEAD = 256  # frames that may lie unread, and
+AHEAD_CHARACTERS = LIMITS.body_bytes  # how long they may be together
+_POLICY_VIOLATION = 1008
 
 Frame = TypeVar("Frame")
 
 
 class Inbox:
-    """The texts that come in on a WebSocket. Use it in an `async with` block, after `accept`."""
+    """The texts that come in on a WebSocket. Use it in an `async with` block, after `accept`.
+
+    Who sends on and on without waiting for answers is let go: only by reading on is it heard that somebody left.
+    """
 
     def __init__(self, socket: WebSocket) -> None:
         self._socket = socket
         self._texts: asyncio.Queue[str] = asyncio.Queue(AHEAD)
+        self._unread = 0  # characters
+        self._is_flooded = False
         self._reading = asyncio.create_task(self._read())
 
     async def next(self, timeout: float) -> str | None:
@@ -32,7 +40,9 @@ class Inbox:
         getting = asyncio.ensure_future(self._texts.get())
         try:
             await asyncio.wait({getting, self._reading}, timeout=timeout, return_when=asyncio.FIRST_COMPLETED)
-            return getting.result() if getting.done() else None
+            text = getting.result() if getting.done() else None
+            self._unread -= len(text or "")
+            return text
         finally:
             getting.cancel()
 
@@ -53,7 +63,12 @@ class Inbox:
 
     async def _read(self) -> None:
         while (message := await self._socket.receive())["type"] != "websocket.disconnect":
-            await self._texts.put(message.get("text") or "")  # bytes are no frame: refused as an empty text is
+            text = message.get("text") or ""  # bytes are no frame: refused as an empty text is
+            self._is_flooded = self._texts.full() or self._unread + len(text) > AHEAD_CHARACTERS
+            if self._is_flooded:
+                return
+            self._unread += len(text)
+            self._texts.put_nowait(text)
 
     async def __aenter__(self) -> Self:
         return self
@@ -62,6 +77,8 @@ class Inbox:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         self._reading.cancel()
+        if self._is_flooded:
+            await self._socket.close(_POLICY_VIOLATION, "too much at once")
 
 
 def parse_frame(form: TypeAdapter[Frame], text: str) -> Frame:
