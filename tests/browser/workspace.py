@@ -118,6 +118,7 @@ class Maker:
             "model": self._backend.identity,
             "sign": f"+ is more {name}",
             "source": "texts of a test",
+            "system_prompts": (f"You are {name}.",) if kind == "persona" else (),
             "reference_norms": self._norms,
             "created": "2026-01-01T00:00:00+00:00",
         }
