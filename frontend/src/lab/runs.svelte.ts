@@ -66,7 +66,8 @@ export class Runs<K extends Kind> {
   }
 
   async refresh(): Promise<void> {
-    const model = server.system?.model?.fingerprint;
+    if (!server.system) return; // not known yet which model this is; whoever follows comes again
+    const model = server.system.model?.fingerprint;
     try {
       const page = await ask<{ data: Run[] }>("GET", "/api/v1/runs", {
         query: { kind: this.kind, model, limit: SHOWN },
