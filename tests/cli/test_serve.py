@@ -16,10 +16,12 @@ from tests.cli.test_main import SOURCE
 
 from persona_steering.config import get_config
 from persona_steering.engine.remote.presence import Presence
-from persona_steering.errors import UsageError
+from persona_steering.errors import StorageError, UsageError
 from persona_steering.server.database import Database, database_file
 from persona_steering.server.keys import chosen_key
 from persona_steering.server.listening import listen
+from persona_steering.server.slot import ModelSlot
+from persona_steering.server.state import ServerState
 from persona_steering.vectors import ModelIdentity, VectorStore
 
 
@@ -100,6 +102,16 @@ def test_a_second_server_of_a_workspace_is_refused_before_it_loads_a_model(cli: 
         first.close()
     assert result.code == 75
     assert "another server has the workspace" in result.err and "use another workspace" in result.err
+
+
+def test_a_server_that_cannot_start_is_no_success(cli: Cli, monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse(state: ServerState) -> None:
+        raise StorageError("the disk is full.")
+
+    monkeypatch.setattr(ServerState, "start", refuse)
+    monkeypatch.setattr(ModelSlot, "begin_loading", lambda slot, **options: None)
+    result = cli("serve", "--model", "nowhere", "--port", "0")
+    assert result.code == 5 and "could not start" in result.err and "Stopped." not in result.err
 
 
 @pytest.mark.parametrize(

@@ -96,6 +96,7 @@ def run(session: Session, listening: socket.socket, door: Door, *, made: bool) -
     import signal
 
     from persona_steering.cli.render import note
+    from persona_steering.errors import ServerError
     from persona_steering.server.app import create_app
     from persona_steering.server.database import Database, database_file
     from persona_steering.server.listening import server_of, url_of
@@ -125,6 +126,8 @@ def run(session: Session, listening: socket.socket, door: Door, *, made: bool) -
         state.slot.begin_loading(done=loaded)
         with contextlib.suppress(KeyboardInterrupt), announced(state, url, key=door.api_key):
             server.run(sockets=[listening])
+    except SystemExit as error:  # so uvicorn ends where the start of the application fails
+        raise ServerError("the server could not start.", hint="Its log above has the reason.") from error
     finally:
         state.close()
     if failed:
