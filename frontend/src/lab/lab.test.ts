@@ -99,6 +99,8 @@ test("every pair stands in the map twice, and each vector with itself", () => {
   expect(pairFinding(similarity)).toBe(
     "sage and wise are most alike, with a cosine of 0.8; sage and puppy least, with −0.2. 3 vectors, the mean over layers 9–10.",
   );
+  const two = { ...similarity, names: ["sage", "wise"], pairs: similarity.pairs.slice(0, 1) };
+  expect(pairFinding(two)).toMatch(/^sage and wise have a cosine of 0\.8\. 2 vectors/);
 });
 
 test("the Assistant stands among the personas, beside the variance that is explained", () => {

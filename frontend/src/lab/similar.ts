@@ -34,9 +34,11 @@ export function pairTable(found: Similarity): Table {
 export function pairFinding(found: Similarity): string {
   const ordered = [...found.pairs].sort((a, b) => b.cosine - a.cosine);
   const [most, least] = [ordered[0], ordered.at(-1)];
-  const said = most
-    ? `${most.first} and ${most.second} are most alike, with a cosine of ${number(most.cosine)}`
-    : "There is nothing to compare";
+  const said = !most
+    ? "There is nothing to compare"
+    : most === least
+      ? `${most.first} and ${most.second} have a cosine of ${number(most.cosine)}`
+      : `${most.first} and ${most.second} are most alike, with a cosine of ${number(most.cosine)}`;
   const other =
     least && least !== most ? `; ${least.first} and ${least.second} least, with ${number(least.cosine)}` : "";
   const place = `${count(found.names.length, "vector")}, the mean over layers ${layers(found.layers)}.`;
