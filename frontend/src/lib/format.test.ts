@@ -1,6 +1,6 @@
 import { expect, test } from "vitest";
 
-import { bytes, duration, interval, layers, number, signed, when } from "./format";
+import { bytes, duration, interval, layers, number, roughly, signed, when } from "./format";
 
 test("numbers keep what was measured and drop zeros behind it", () => {
   expect([number(0.6), number(-0.25), number(-0.001), number(10), number(100, 0)]).toEqual([
@@ -33,4 +33,14 @@ test("yesterday is by the calendar, not by hours", () => {
   const now = new Date(2026, 10, 21, 0, 30);
   expect(when(new Date(2026, 10, 20, 23, 50).getTime() / 1000, now)).toMatch(/^yesterday /);
   expect(when(new Date(2026, 10, 21, 0, 10).getTime() / 1000, now)).not.toMatch(/yesterday/);
+});
+
+test("what is only guessed is said without figures that nobody knows", () => {
+  expect([7.6, 59.7, 251, 1207, 5000].map(roughly)).toEqual([
+    "8 s",
+    "1 min",
+    "4 min 10 s",
+    "20 min",
+    "1 h 23 min",
+  ]);
 });

@@ -43,6 +43,12 @@ export function duration(seconds: number): string {
   return rest ? `${Math.floor(minutes / 60)} h ${rest} min` : `${minutes / 60} h`;
 }
 
+/** Seconds that are only guessed, without figures that nobody knows: 1207 → "20 min". */
+export function roughly(seconds: number): string {
+  const step = seconds >= 600 ? 60 : seconds >= 60 ? 10 : 1;
+  return duration(step * Math.round(seconds / step));
+}
+
 /** Bytes in powers of 1000: "1.4 GB". */
 export function bytes(count: number): string {
   const units = ["B", "kB", "MB", "GB", "TB"];

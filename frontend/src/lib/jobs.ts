@@ -1,7 +1,7 @@
 /** Jobs in words, for people. */
 
 import type { Job, Schemas } from "../api/types";
-import { duration } from "./format";
+import { duration, roughly } from "./format";
 
 type JobProgress = Schemas["JobProgress"];
 
@@ -90,7 +90,7 @@ export function pace(progress: JobProgress): string[] {
         ? `${progress.rate.toFixed(1)} a second`
         : `${duration(1 / Math.max(progress.rate, 1e-6))} each`,
     );
-  if (progress.eta_s != null) found.push(`about ${duration(progress.eta_s)} left`);
+  if (progress.eta_s != null) found.push(`about ${roughly(progress.eta_s)} left`);
   return found;
 }
 
