@@ -6,18 +6,22 @@ import io
 import json
 import logging
 import sys
+import threading
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 
 import httpx2
 import pytest
 from prometheus_client.parser import text_string_to_metric_families
 from tests.server.api import MODEL, Api, make_state, running
 
+from persona_steering.errors import NotFoundError
 from persona_steering.server.limits import LIMITS
 from persona_steering.server.logs import FIELDS, REQUEST_ID, JsonLines, set_up_logging
 from persona_steering.server.security import Door
 
 KEY = "a-key"
+THREADS = 40  # in which a server does what would hold up its event loop
 ASK = [{"role": "user", "content": "hello"}]
 
 
@@ -97,6 +101,28 @@ def test_requests_are_counted_by_route_and_what_people_try_makes_no_series(http:
     found = counted(http)
     assert found["http_requests_total{method=other,path=/api/v1/system,status=405}"] == 1
     assert "INVENTED" not in str(found)
+
+
+def test_whether_it_is_ready_is_said_also_while_every_thread_is_busy(
+    api: Api, http: httpx2.Client, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    gate, busy = threading.Event(), threading.Semaphore(0)
+
+    def wait(*_: object) -> None:
+        busy.release()
+        assert gate.wait(60)
+        raise NotFoundError("nothing.")
+
+    monkeypatch.setattr(api.state.library, "page", wait)
+    with ThreadPoolExecutor(THREADS) as pool:
+        try:
+            asked = [pool.submit(http.get, "/api/v1/personas") for _ in range(THREADS)]
+            assert all(busy.acquire(timeout=30) for _ in range(THREADS))
+            with api.client() as other:
+                assert other.get("/readyz", timeout=10).status_code == 200
+        finally:
+            gate.set()
+    assert {one.result().status_code for one in asked} == {404}
 
 
 def test_counters_are_behind_the_key_like_all_else(api: Api) -> None:

@@ -39,7 +39,8 @@ REFERENCE_ERRORS: dict[int | str, dict[str, object]] = {
 """Those of the paths of the earlier systems."""
 
 
-def _state(request: Request) -> ServerState:
+# what waits for nothing needs no thread: where all are taken, the server still says whether it is ready
+async def _state(request: Request) -> ServerState:
     state: ServerState = request.app.state.server
     return state
 
@@ -47,7 +48,7 @@ def _state(request: Request) -> ServerState:
 StateDep = Annotated[ServerState, Depends(_state)]
 
 
-def _serving(state: StateDep) -> Serving:
+async def _serving(state: StateDep) -> Serving:
     return state.slot.serving
 
 
@@ -55,7 +56,7 @@ ServingDep = Annotated[Serving, Depends(_serving)]
 """The loaded model. A route with it answers 503 while there is none."""
 
 
-def _expected(
+async def _expected(
     if_match: Annotated[
         str | None, Header(max_length=100, description="the ETag of the version that is meant; left out: any")
     ] = None,
@@ -79,7 +80,7 @@ ExpectedDep = Annotated[int | None, Depends(_expected)]
 """The version that a change is meant for; None: any."""
 
 
-def _page(
+async def _page(
     limit: Annotated[int, Query(ge=1, le=MAX_LIMIT, description="how many at most")] = 20,
     after: Annotated[
         str | None, Query(max_length=256, description="the last_id of the page before; left out: the first page")

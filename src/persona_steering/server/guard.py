@@ -17,7 +17,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from starlette.websockets import WebSocketDisconnect
 
 from persona_steering.server.aliases import body_at, deprecation
-from persona_steering.server.errors import ApiError, internal_error
+from persona_steering.server.errors import RETRY_AFTER, ApiError, internal_error
 from persona_steering.server.ids import new_id
 from persona_steering.server.keys import SOCKET_PREFIX
 from persona_steering.server.limits import LIMITS
@@ -74,7 +74,11 @@ class Guard:
     async def _connect(self, scope: Scope, receive: Receive, exchange: _Exchange) -> None:
         if self._sockets >= LIMITS.sockets:
             raise ApiError(
-                429, "rate_limit_error", "too_many_sockets", f"{LIMITS.sockets} WebSockets are open already."
+                429,
+                "rate_limit_error",
+                "too_many_sockets",
+                f"{LIMITS.sockets} WebSockets are open already.",
+                headers={"retry-after": str(RETRY_AFTER)},
             )
         self._sockets += 1
         try:

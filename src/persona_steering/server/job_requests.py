@@ -33,7 +33,7 @@ class Asking:
     idempotency_key: str | None
 
 
-def _asking(
+async def _asking(
     dry_run: Annotated[bool, Query(description="measures how long it would take, and begins nothing")] = False,
     idempotency_key: Annotated[
         str | None,

@@ -19,7 +19,7 @@ router = APIRouter(prefix="/api/v1/jobs", tags=["jobs"], responses=ERRORS)
 Seq = Annotated[int, Query(ge=0, le=MAX_SEQ, description="the number of the last event that is known")]
 
 
-def last_seen(
+async def last_seen(
     after: Annotated[
         int | None, Query(ge=0, le=MAX_SEQ, description="the number of the last event that was seen")
     ] = None,
