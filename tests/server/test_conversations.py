@@ -18,12 +18,13 @@ from tests.server.api import MODEL, Api, make_state, running
 from tests.server.streams import events_of
 
 from persona_steering.backends.base import Message, Request, Sampling
-from persona_steering.errors import ModelMemoryError
+from persona_steering.errors import ModelMemoryError, StorageError
+from persona_steering.server import writing
 from persona_steering.server.database import Database, database_file
 from persona_steering.server.ids import new_id
 from persona_steering.server.limits import LIMITS
 from persona_steering.server.security import Door
-from persona_steering.server.stores.conversation_models import Draft, Made
+from persona_steering.server.stores.conversation_models import Draft, Made, MessageNode
 from persona_steering.server.stores.conversations import ConversationStore
 from persona_steering.server.writing import Writing
 
@@ -222,6 +223,28 @@ def test_while_an_answer_is_written_it_can_be_read_and_nothing_follows_it(api: A
         beside = again(http, it, start["user"]["id"])
         assert beside["answer"]["status"] == "complete", "a question may be answered twice at once"
     api.wait_until_idle()
+
+
+def test_an_answer_that_a_full_disk_broke_off_ends_as_soon_as_there_is_room(
+    api: Api, http: httpx2.Client, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refuse(store: ConversationStore, *args: Any, **options: Any) -> MessageNode:
+        raise StorageError("the disk is full.")
+
+    it = begin(http)
+    with monkeypatch.context() as full:
+        full.setattr(writing, "AGAIN", 0.05)
+        full.setattr(ConversationStore, "update_writing", refuse)
+        asked = {"content": "hello", "sampling": SEEDED}
+        assert "disk is full" in refusal(http.post(f"{ROOT}/{it}/messages", json=asked), 507, "storage_failed")
+        assert path(http, it)[-1]["status"] == "writing"
+    for _ in range(1000):
+        if path(http, it)[-1]["status"] != "writing":
+            break
+        time.sleep(0.01)
+    last = path(http, it)[-1]
+    assert (last["status"], last["made"]["error"]) == ("failed", "the disk is full.")
+    assert say(http, it, "Once more.")["answer"]["status"] == "complete"
 
 
 def test_an_answer_whose_message_is_deleted_ends(api: Api, http: httpx2.Client) -> None:

@@ -17,11 +17,14 @@ from websockets.exceptions import ConnectionClosed, InvalidStatus
 from websockets.sync.client import ClientConnection, connect
 
 from persona_steering.backends.base import Arrival, Message, Request, Sampling
+from persona_steering.errors import NotFoundError
 from persona_steering.interventions import Recipe
 from persona_steering.server.limits import LIMITS
-from persona_steering.server.live_answers import LiveAnswers
+from persona_steering.server.live_answers import LiveAnswer, LiveAnswers
 from persona_steering.server.schemas.live import LiveReply
+from persona_steering.server.schemas.steering import SteeringField
 from persona_steering.server.security import Door
+from persona_steering.server.steering import Steered
 
 ASK = [{"role": "user", "content": "hello"}]
 LONG = 900  # tokens of an answer that a test ends before its time
@@ -190,6 +193,26 @@ def test_one_lane_is_steered_or_stopped_and_the_other_goes_on(client: Client, ap
     assert ended[1]["finish_reason"] == "cancelled"
     assert ended[0]["content"] == posted(api, None, max_tokens=40)
     assert len(ended[0]["segments"]) == 1
+
+
+def test_a_lane_that_has_just_ended_keeps_no_other_from_being_steered(
+    client: Client, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    steer = LiveAnswer.steer
+
+    async def ended(lane: LiveAnswer, asked: SteeringField | None, applied: Steered) -> int:
+        if lane.lane == 0:
+            raise NotFoundError("this answer is not being written.")
+        return await steer(lane, asked, applied)
+
+    monkeypatch.setattr(LiveAnswer, "steer", ended)
+    client.say("generate", messages=ASK, lanes=[{}, {}], sampling={"seed": 5, "max_tokens": 200})
+    client.until("token")
+    client.say("steer", steering="sage:1.0")
+    frame = client.until("steer_ack", "error")[-1]
+    assert (frame["type"], frame.get("lane")) == ("steer_ack", 1)
+    client.say("stop")
+    assert {client.until("done", "error")[-1]["type"] for _ in range(2)} == {"done"}
 
 
 def test_a_stopped_answer_keeps_what_there_was(client: Client) -> None:

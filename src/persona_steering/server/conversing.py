@@ -27,7 +27,7 @@ from persona_steering.server.state import ServerState
 from persona_steering.server.steering import Steered, resolve
 from persona_steering.server.stores.conversation_models import Draft, Made, MessageNode, Segment
 from persona_steering.server.stores.conversations import ConversationStore
-from persona_steering.server.writing import Writing, absorb
+from persona_steering.server.writing import Writing, absorb, give_up
 
 GRACE = 0.5  # seconds in which a refusal comes as such; later, the answer is there and has failed
 _TASKS: set[asyncio.Task[None]] = set()
@@ -120,7 +120,7 @@ def _plan(
 
 @dataclass(frozen=True)
 class Broken:
-    """An answer that was not finished: why, and what is kept of it (None: nothing, it was deleted)."""
+    """An answer that was not finished: why, and what is kept of it (None: it was deleted, or cannot be stored yet)."""
 
     error: ApiError
     answer: MessageNode | None
@@ -224,7 +224,4 @@ class Reply:
         said = as_api_error(known)
         if said.status == 500:
             _log.error("the answer %s broke off", self._writing.node.id, exc_info=error)
-        try:
-            return Broken(said, await asyncio.to_thread(self._writing.fail, known, queued_s=self._answers.waited()))
-        except PersonaSteeringError:  # deleted, or the database is closed: the next start says that it was interrupted
-            return Broken(said, None)
+        return Broken(said, await give_up(self._writing, known, queued_s=self._answers.waited()))

@@ -13,7 +13,7 @@ from collections.abc import AsyncIterator, Callable, Sequence
 from dataclasses import dataclass, field
 
 from persona_steering.backends.base import Completion, Piece
-from persona_steering.errors import ConflictError, PersonaSteeringError, UsageError
+from persona_steering.errors import ConflictError, NotFoundError, PersonaSteeringError, UsageError
 from persona_steering.server.answering import Answers
 from persona_steering.server.asking import Telling
 from persona_steering.server.errors import ApiError, ErrorBody, ErrorDetail, as_api_error, body_of, internal_error
@@ -31,7 +31,7 @@ from persona_steering.server.schemas.steering import SteeringField
 from persona_steering.server.shapes import usage_of
 from persona_steering.server.steering import Steered
 from persona_steering.server.stores.conversation_models import MessageNode, Segment, Timings
-from persona_steering.server.writing import Writing, absorb
+from persona_steering.server.writing import Writing, absorb, give_up
 
 GENERATION = "gen"  # prefix of identifiers
 GRACE = 0.5  # seconds until it is said that an answer waits
@@ -131,8 +131,13 @@ class Generation:
         """Gives one or all of the answers another recipe, and tells from which token. Raises as `running`."""
         if applied.readings:
             raise UsageError("what is traced cannot be changed in the middle.", hint="Leave trace out.")
+        steered = 0
         for one in self.running(lane):
-            place = await one.steer(asked, applied)
+            try:
+                place = await one.steer(asked, applied)
+            except NotFoundError:  # it has just ended
+                continue
+            steered += 1
             self.tell(
                 SteerAck(
                     id=frame_id,
@@ -143,6 +148,8 @@ class Generation:
                     steering=applied.echo(),
                 )
             )
+        if not steered:
+            raise ConflictError("the answer has ended.", hint="Ask again.")
 
     def stop(self, lane: int | None = None) -> None:
         """Ends one or all of them at the next token. Raises as `running`."""
@@ -202,10 +209,7 @@ class Generation:
             _log.error("lane %s of %s broke off", lane.lane, self.id, exc_info=error)
         node = None
         if lane.writing is not None:
-            try:
-                node = await asyncio.to_thread(lane.writing.fail, known, queued_s=lane.answers.waited())
-            except PersonaSteeringError:  # deleted, or the database is closed
-                node = None
+            node = await give_up(lane.writing, known, queued_s=lane.answers.waited())
         lane.ended = True
         self.tell(LiveError(generation=self.id, seq=self.next_seq, lane=lane.lane, error=detail_of(said), answer=node))
 

@@ -3,16 +3,19 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import time
 from collections.abc import Callable
 
 from persona_steering.backends.base import Completion, Piece
-from persona_steering.errors import CancelledError, PersonaSteeringError
+from persona_steering.errors import CancelledError, HeldError, PersonaSteeringError, StorageError
 from persona_steering.server.errors import as_api_error
 from persona_steering.server.stores.conversation_models import MessageNode, MessageStatus, Segment, Timings
 from persona_steering.server.stores.conversations import ConversationStore
 
 EVERY = 0.5  # seconds between two times that a growing answer is stored
+AGAIN = 1.0  # seconds between two attempts to store an end that the disk refuses
+_TASKS: set[asyncio.Task[None]] = set()
 
 
 class Writing:
@@ -83,7 +86,8 @@ class Writing:
 
     def fail(self, error: PersonaSteeringError, *, queued_s: float | None = None) -> MessageNode:
         """Stores what there is with the reason why there is no more. Raises as the store."""
-        said = {"error": str(as_api_error(error)), "timings": self._timings(queued_s)}
+        timings = self._made.timings or self._timings(queued_s)  # it is perhaps not the first attempt
+        said = {"error": str(as_api_error(error)), "timings": timings}
         self._made = self._made.model_copy(update=said)
         return self._end("interrupted" if isinstance(error, CancelledError) else "failed")
 
@@ -104,3 +108,30 @@ async def absorb(writing: Writing, item: Piece | Completion, *, queued_s: float 
     if writing.is_due:
         await asyncio.to_thread(writing.store)
     return None
+
+
+async def give_up(
+    writing: Writing, error: PersonaSteeringError, *, queued_s: float | None = None
+) -> MessageNode | None:
+    """Stores why there is no more; the message as it is kept. None where it is gone, or where the disk refuses.
+
+    Then it is stored as soon as the disk lets it: until an answer has ended, nothing can be said after it.
+    """
+    try:
+        return await asyncio.to_thread(writing.fail, error, queued_s=queued_s)
+    except (StorageError, HeldError):
+        task = asyncio.create_task(_give_up_later(writing, error))
+        _TASKS.add(task)  # the loop itself would not keep it
+        task.add_done_callback(_TASKS.discard)
+    except PersonaSteeringError:  # deleted, or the database is closed: the next start says that it was interrupted
+        pass
+    return None
+
+
+async def _give_up_later(writing: Writing, error: PersonaSteeringError) -> None:
+    with contextlib.suppress(PersonaSteeringError):
+        while True:
+            await asyncio.sleep(AGAIN)
+            with contextlib.suppress(StorageError, HeldError):
+                await asyncio.to_thread(writing.fail, error)
+                return
