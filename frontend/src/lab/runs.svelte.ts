@@ -4,7 +4,8 @@ import { SvelteMap } from "svelte/reactivity";
 
 import { ApiError } from "../api/errors";
 import { ask } from "../api/http";
-import type { Run, Schemas } from "../api/types";
+import type { Job, Run, Schemas } from "../api/types";
+import { jobs } from "../state/jobs.svelte";
 import { everything } from "../state/library.svelte";
 import { server } from "../state/server.svelte";
 
@@ -82,6 +83,11 @@ export class Runs<K extends Kind> {
       this.problem = error;
     }
   }
+}
+
+/** Has the server measure something; what comes of it is one of the runs. */
+export async function orderMeasurement(path: string, order: unknown, signal: AbortSignal): Promise<void> {
+  jobs.put(await ask<Job>("POST", path, { body: order, signal }));
 }
 
 /** The answers behind a point. */
