@@ -12,6 +12,7 @@ import {
   traitOrigin,
   type PersonaDraft,
   type TraitDraft,
+  type Way,
 } from "./order";
 
 const KEY = "persona-steer.studio";
@@ -21,12 +22,24 @@ class Drafts {
   persona = $state<PersonaDraft>(emptyPersona());
   trait = $state<TraitDraft>(emptyTrait());
   private seed = 0;
+  private other = new Map<Way, PersonaDraft>();
 
   constructor() {
     this.restore();
     $effect.root(() => {
       $effect(() => localStorage.setItem(KEY, JSON.stringify([this.persona, this.trait])));
     });
+  }
+
+  /** Begins in another way. What was prepared in the way before is there again when it is turned back to. */
+  turn(way: Way): void {
+    const { name, effort, description } = this.persona;
+    this.other.set(this.persona.way, $state.snapshot(this.persona));
+    const before = this.other.get(way) ?? {
+      ...emptyPersona(),
+      description: way === "archetype" ? "" : description,
+    };
+    this.persona = { ...before, way, name, effort };
   }
 
   /** Has the prompts ready that the persona is made from: those of the archetype, or newly written ones. */
@@ -79,8 +92,10 @@ class Drafts {
   }
 
   forget(kind: "persona" | "trait"): void {
-    if (kind === "persona") this.persona = emptyPersona();
-    else this.trait = emptyTrait();
+    if (kind === "persona") {
+      this.persona = emptyPersona();
+      this.other.clear();
+    } else this.trait = emptyTrait();
   }
 
   private async takePairs(how: { write: boolean; seed?: number }, signal: AbortSignal): Promise<void> {
