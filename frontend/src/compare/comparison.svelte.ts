@@ -34,6 +34,7 @@ class Comparison {
   votes = $state.raw(readVotes());
   private asked = $state.raw<Round | null>(null);
   private live = new Live();
+  private said = ""; // the recipe that the server knows
   private frame = 0;
   private unshown: Frames["LiveToken"][] = [];
   private steering: ReturnType<typeof setTimeout> | null = null;
@@ -113,7 +114,9 @@ class Comparison {
 
   /** Tells lanes that follow the recipe that it has changed. Call it in `$effect`. */
   follow(steering: SteeringRequest | null): void {
-    if (!this.busy) return;
+    const said = JSON.stringify(steering);
+    if (!this.busy || this.position !== null || said === this.said) return;
+    this.said = said;
     if (this.steering) clearTimeout(this.steering);
     this.steering = setTimeout(() => {
       this.asked?.lanes.forEach((lane, number) => {
@@ -201,6 +204,7 @@ class Comparison {
       turned: this.blind && Math.random() < 0.5,
     };
     this.busy = true;
+    this.said = JSON.stringify(recipe.steering);
     this.position = 0;
     this.live.generate(
       {
@@ -233,6 +237,7 @@ class Comparison {
     for (const { lane, steering, answer } of frame.lanes) {
       this.change(lane, (one) => ({ ...one, steering, message: answer?.id ?? null, state: "writing" }));
     }
+    this.follow(recipe.steering); // it may have changed meanwhile
   }
 
   private finished(frame: Frames["LiveDone"]): void {
@@ -263,6 +268,7 @@ class Comparison {
 
   /** Tokens are shown once a frame, however fast they come. */
   private take(frame: Frames["LiveToken"]): void {
+    this.position = null;
     this.unshown.push(frame);
     this.frame ||= requestAnimationFrame(() => this.showTokens());
   }

@@ -47,7 +47,7 @@ class Thread {
   /** Whether answers are steered by the recipe; otherwise the base model answers. */
   steered = $state(true);
   private live = new Live();
-  private asked = ""; // the recipe that the answer began with
+  private said = ""; // the recipe that the server knows
   private frame = 0;
   private unshown: Frames["LiveToken"][] = [];
   private steering: ReturnType<typeof setTimeout> | null = null;
@@ -133,9 +133,12 @@ class Thread {
 
   /** Tells the answer that is being written that the recipe has changed. Call it in `$effect`. */
   follow(steering: SteeringRequest | null): void {
-    if (!this.writing) return;
+    const wanted = this.steered ? steering : null;
+    const said = JSON.stringify(wanted);
+    if (!this.writing || said === this.said) return;
+    this.said = said;
     if (this.steering) clearTimeout(this.steering);
-    this.steering = setTimeout(() => this.live.steer(this.steered ? steering : null), STEER_EVERY);
+    this.steering = setTimeout(() => this.live.steer(wanted), STEER_EVERY);
   }
 
   /** An empty conversation, of which the address tells from now on. */
@@ -149,6 +152,7 @@ class Thread {
     this.problem = null;
     this.position = 0;
     const asked = this.steered ? recipe.steering : null;
+    this.said = JSON.stringify(asked);
     const steering = view.heat ? inspect.traced(asked) : asked;
     this.live.generate(
       { conversation, lanes: [{ label: "", steering }], sampling: sampling.asked },
@@ -178,7 +182,6 @@ class Thread {
     if (!lane.answer) return;
     this.leaf = lane.answer.id;
     const { steering } = lane;
-    if (this.steered && JSON.stringify(recipe.steering) !== this.asked) this.live.steer(recipe.steering); // changed meanwhile
     this.writing = {
       messageId: lane.answer.id,
       text: "",
@@ -187,6 +190,7 @@ class Thread {
       changes: [],
       began: performance.now(),
     };
+    this.follow(recipe.steering); // it may have changed meanwhile
   }
 
   private over(error: ApiError | null): void {
@@ -199,6 +203,7 @@ class Thread {
 
   /** Tokens are shown once a frame, however fast they come. */
   private take(frame: Frames["LiveToken"]): void {
+    this.position = null;
     this.unshown.push(frame);
     this.frame ||= requestAnimationFrame(() => this.showTokens());
   }
