@@ -43,6 +43,8 @@ def _keyed(before: Lead, keys: str, role: str, name: str) -> Lead:
 def _welcome(page: Page) -> None:
     """A new conversation, answered as steered."""
     page.evaluate("location.hash = '#/chat'")
+    if page.get_by_role("button", name="Close the panel").is_visible():
+        page.keyboard.press("Escape")
     page.get_by_role("tab", name="Steered").click()
     expect(page.get_by_role("heading", name="Who should answer?")).to_be_visible()
 
