@@ -251,6 +251,11 @@ def test_steering_that_cannot_be_honoured_is_refused_by_name(
         ({"messages": [{"role": "tool", "content": "x"}]}, "messages[0].role"),
         ({"messages": [{"role": "user", "content": "\ud800"}]}, None),
         ({"response_format": {"type": "json_schema"}}, "response_format.json_schema"),
+        (
+            {"response_format": {"type": "json_schema", "json_schema": {"schema": {"enum": ["x" * 70_000]}}}},
+            "response_format.json_schema",
+        ),
+        ({"response_format": {"type": "json_schema", "json_schema": {"schema": {"$ref": "#"}}}}, None),
         ({"messages": [{"role": "user", "content": "  "}]}, None),
         ({"messages": [{"role": "user", "content": "x" * 3000}]}, None),
         ({"messages": [{"role": "user", "content": "x" * 3000}], "stream": True}, None),

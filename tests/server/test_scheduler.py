@@ -2,20 +2,26 @@
 
 from __future__ import annotations
 
+import itertools
 import threading
 import time
 from collections.abc import Iterator
 from dataclasses import replace
+from pathlib import Path
 
+import numpy as np
 import pytest
-from tests.backends.tiny import make_vector, tiny_backend, without_stops
+from llguidance import LLMatcher
+from tests.backends.tiny import make_tokenizer, make_vector, open_tiny, save_tiny, tiny_backend, without_stops
 
 from persona_steering.backends.base import Completion, Piece, Request, Sampling, conversation
+from persona_steering.backends.transformers import schema
 from persona_steering.backends.transformers.backend import TransformersBackend
 from persona_steering.backends.transformers.decoding import DecodingBatch
 from persona_steering.errors import (
     BusyError,
     CancelledError,
+    CapabilityError,
     ModelError,
     ModelMemoryError,
     NotFoundError,
@@ -65,6 +71,35 @@ def test_the_end_of_a_turn_is_counted_as_no_token(backend: TransformersBackend) 
     made.close(10)
     assert answer.finish_reason == "stop" and answer.tokens is not None and answer.tokens < 6
     assert [one.tokens for one in ended] == [answer.tokens]
+
+
+def test_an_answer_that_cannot_be_held_to_its_schema_any_longer_breaks_off_alone(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder = save_tiny("llama", tmp_path / "bytes", tokenizer=make_tokenizer(byte_level=True))
+    backend = without_stops(open_tiny(folder))
+    allowed, steps = schema._allowed_tokens, itertools.count()
+
+    def give_up(matcher: LLMatcher, vocabulary: int) -> np.ndarray:
+        if next(steps) > 4:  # the first is asked when the schema is compiled
+            raise CapabilityError("an answer could not be held to its JSON schema: too many items.")
+        return allowed(matcher, vocabulary)
+
+    monkeypatch.setattr(schema, "_allowed_tokens", give_up)
+    alone = backend.generate([ask(3, tokens=40)])[0]
+    made = Scheduler(backend)
+    made.start()
+    neighbour = made.submit(ask(3, tokens=40))
+    items = writing(neighbour)
+    held = made.submit(replace(ask(tokens=40), schema={"type": "string", "minLength": 30}))
+    with pytest.raises(CapabilityError, match="could not be held"):
+        list(held)
+    assert held.written == 4
+    *_, last = items
+    assert isinstance(last, Completion) and last.text == alone.text
+    made.close(10)
+    with pytest.raises(CapabilityError, match="could not be held"):
+        backend.generate([replace(ask(tokens=40), schema={"type": "string", "minLength": 30})])
 
 
 def test_many_threads_get_what_each_would_get_alone(backend: TransformersBackend, scheduler: Scheduler) -> None:

@@ -3623,6 +3623,12 @@ export interface components {
              */
             choices: number;
             /**
+             * Schema Bytes
+             * @description of a JSON schema that an answer is held to
+             * @default 65536
+             */
+            schema_bytes: number;
+            /**
              * Stops
              * @description stop texts of a request
              * @default 16

@@ -28,7 +28,7 @@ from persona_steering.backends.tokens import (
     Trace,
 )
 from persona_steering.config.schema import GenerationConfig
-from persona_steering.errors import CapabilityError, PromptError, UsageError
+from persona_steering.errors import CapabilityError, PersonaSteeringError, PromptError, UsageError
 from persona_steering.interventions import Recipe
 from persona_steering.vectors.vector import ModelIdentity
 
@@ -234,6 +234,7 @@ class Piece:
     number the tokens as `Completion.token_ids` does, and `token_texts` are their texts (see backends.tokens). `text`
     is what may be shown: it lags behind the tokens where it could yet become a stop string, and leaves that one out.
     `readings` are those that have become known, each with the index of its token, which may be one of an earlier piece.
+    `error` is what broke off this answer alone; then the completion is what there was of it.
     """
 
     key: int
@@ -243,6 +244,7 @@ class Piece:
     token_texts: tuple[str, ...] = ()
     logprobs: tuple[TokenLogprob, ...] = ()
     readings: tuple[TokenReading, ...] = ()
+    error: PersonaSteeringError | None = None
 
 
 class LiveBatch(ABC):

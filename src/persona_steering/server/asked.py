@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Sequence
 from dataclasses import replace
 
@@ -75,6 +76,9 @@ def _schema(form: ResponseFormat | None) -> dict[str, JsonValue] | None:
     if form.json_schema is None:
         message = "response_format of type 'json_schema' has no schema."
         raise _refusal("invalid_value", message, "response_format.json_schema", "Send it as json_schema.schema.")
+    if len(json.dumps(form.json_schema.schema_)) > LIMITS.schema_bytes:  # everybody waits while it is compiled
+        message = f"the JSON schema has more than {LIMITS.schema_bytes} bytes."
+        raise _refusal("invalid_value", message, "response_format.json_schema", "Simplify the schema.")
     return form.json_schema.schema_
 
 

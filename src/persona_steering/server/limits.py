@@ -15,6 +15,7 @@ class Limits(Closed):
     messages: int = Field(default=256, description="of a conversation that is sent with a request")
     max_tokens: int = Field(default=4096, description="of an answer")
     choices: int = Field(default=8, description="answers of one request, `n`")
+    schema_bytes: int = Field(default=64 * 1024, description="of a JSON schema that an answer is held to")
     stops: int = Field(default=16, description="stop texts of a request")
     vectors: int = Field(default=8, description="that steer one answer")
     caps: int = Field(default=8, description="bounds on projections of one answer")

@@ -282,7 +282,7 @@ class Scheduler:
                 ticket.first = time.monotonic()
             ticket.give(piece)
             if piece.completion is not None:
-                self._leave(ticket, piece.completion)
+                self._leave(ticket, piece.error or piece.completion)
 
     def _leave(self, ticket: Ticket, item: Completion | PersonaSteeringError) -> None:
         with self._changed:

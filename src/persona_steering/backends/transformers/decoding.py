@@ -23,6 +23,7 @@ from persona_steering.backends.transformers.reading import Tracer, labelled
 from persona_steering.backends.transformers.sampling import Sampler
 from persona_steering.backends.transformers.schema import HeldRows, SchemaCompiler
 from persona_steering.backends.transformers.text import token_texts
+from persona_steering.errors import PersonaSteeringError
 from persona_steering.interventions import Recipe
 
 
@@ -58,6 +59,7 @@ class DecodingBatch:
         marks = loaded.encoder.thinking_marks
         self.rows = [Row(i, request, prompt, ThinkingTracker(marks, prompt)) for i, request, prompt in indexed]
         self.done: dict[int, Completion] = {}
+        self.failed: dict[int, PersonaSteeringError] = {}  # why a row in `done` broke off, where rows settle alone
         requests = [row.request for row in self.rows]
         self._sampler = Sampler([request.sampling for request in requests], loaded.device)
         self._held = HeldRows([schemas.matcher(r.schema) if r.schema is not None else None for r in requests])
@@ -96,7 +98,10 @@ class DecodingBatch:
         live = [row for row in self.rows if row.finish is None]
         for i, (row, token) in enumerate(zip(self.rows, tokens, strict=True)):
             if row.finish is None:
-                self._write(row, token, found.get(i), complete=self._held.feed(i, token))
+                if i in self._held.broken:
+                    self._break_off(row, self._held.broken[i])
+                else:
+                    self._write(row, token, found.get(i), complete=self._held.feed(i, token))
                 if row.finish is not None:
                     self._held.release(i)
         self._cancel(cancelled)
@@ -260,6 +265,12 @@ class DecodingBatch:
             row.finish = "stop"
         elif len(row.written) >= sampling.max_new_tokens:
             row.finish = "length"
+
+    def _break_off(self, row: Row, error: PersonaSteeringError) -> None:
+        """Ends one row with what broke it, which is nothing to its neighbours; where all are waited for, raises it."""
+        if self._linger:
+            raise error
+        row.finish, self.failed[row.index] = "cancelled", error
 
     def _stop_position(self, row: Row) -> int | None:
         text = self._loaded.encoder.decode(row.written)

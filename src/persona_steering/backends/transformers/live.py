@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 
 from persona_steering.backends.base import Arrival, LiveBatch, Piece, Request
 from persona_steering.backends.transformers.batching import memory_error
@@ -46,7 +47,8 @@ class RollingBatch(LiveBatch):
             with memory_error(f"{len(self)} answers at once"):
                 writing = [row for row in batch.advance() if row.finish is None]
             pieces += [self._answers[row.index].piece(row) for row in writing]
-            pieces += [self._answers.pop(key).end(completion) for key, completion in batch.done.items()]
+            for key, completion in batch.done.items():
+                pieces.append(replace(self._answers.pop(key).end(completion), error=batch.failed.pop(key, None)))
             batch.done.clear()
         self._batches = [batch for batch in self._batches if batch.rows]
         return pieces

@@ -19,7 +19,7 @@ import numpy as np
 import torch
 from pydantic import JsonValue
 
-from persona_steering.errors import CapabilityError, ModelError, UsageError
+from persona_steering.errors import CapabilityError, UsageError
 
 if TYPE_CHECKING:
     from llguidance import LLMatcher, LLTokenizer
@@ -50,7 +50,11 @@ class SchemaCompiler:
             matcher = LLMatcher(self._follow(), grammar, log_level=0)
             if matcher.is_error():
                 reason = matcher.get_error().splitlines()[0].rstrip(".")
-                raise UsageError(f"the JSON schema cannot be used: {reason}.", hint="Correct or simplify the schema.")
+                raise _unusable(reason)
+            try:
+                _allowed_tokens(matcher.deep_copy(), 1)  # some are found to be too large only here
+            except CapabilityError as error:
+                raise _unusable(error.message.rstrip(".")) from error
             while len(self._compiled) >= _KEPT:
                 self._compiled.pop(next(iter(self._compiled)))
             self._compiled[key] = matcher
@@ -77,17 +81,26 @@ class HeldRows:
 
     def __init__(self, matchers: Sequence[LLMatcher | None]) -> None:
         self._matchers = list(matchers)
+        self.broken: dict[int, CapabilityError] = {}  # rows that could not be held any longer, by the last `allow`
 
     def __bool__(self) -> bool:
         """Whether any row is held, so that other batches pay nothing."""
         return any(matcher is not None for matcher in self._matchers)
 
     def allow(self, logits: torch.Tensor) -> torch.Tensor:
-        """Logits `[rows, vocabulary]` with minus infinity where a token would break its row's schema."""
+        """Logits `[rows, vocabulary]` with minus infinity where a token would break its row's schema.
+
+        Of a row in `broken` afterwards no token may be taken.
+        """
         allowed = np.ones(tuple(logits.shape), dtype=bool)
+        self.broken = {}
         for row, matcher in enumerate(self._matchers):
-            if matcher is not None:
+            if matcher is None:
+                continue
+            try:
                 allowed[row] = _allowed_tokens(matcher, logits.shape[-1])
+            except CapabilityError as error:
+                self.broken[row] = error
         return logits.masked_fill(~torch.from_numpy(allowed).to(logits.device), float("-inf"))
 
     def settle(self, tokens: torch.Tensor, logits: torch.Tensor) -> torch.Tensor:
@@ -116,14 +129,16 @@ class HeldRows:
         self._matchers = [self._matchers[row] for row in rows]
 
 
+def _unusable(reason: str) -> UsageError:
+    return UsageError(f"the JSON schema cannot be used: {reason}.", hint="Correct or simplify the schema.")
+
+
 def _allowed_tokens(matcher: LLMatcher, vocabulary: int) -> np.ndarray:
     """One bool per token. Tokens that only the model's padded vocabulary has are not allowed."""
     bits = np.unpackbits(np.frombuffer(matcher.compute_bitmask(), np.uint8), bitorder="little")
     if matcher.is_error() or not bits.any():
-        raise ModelError(
-            f"an answer could not be held to its JSON schema: {matcher.get_error().splitlines()[:1]}.",
-            hint="Simplify the schema.",
-        )
+        reason = (matcher.get_error() or "no token fits").splitlines()[0].rstrip(".")
+        raise CapabilityError(f"an answer could not be held to its JSON schema: {reason}.", hint="Simplify the schema.")
     allowed = np.zeros(vocabulary, dtype=bool)
     shared = min(vocabulary, bits.size)
     allowed[:shared] = bits[:shared]
