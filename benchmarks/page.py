@@ -27,7 +27,7 @@ CHROMIUM = ("chromium", "chromium-browser", "google-chrome")
 ARGUMENTS = ("--no-sandbox", "--disable-gpu")
 FIRST_LOAD, OPENING, SMOOTH = 150.0, 1.0, 59.0  # KiB, seconds, frames a second
 TEXT = "A paragraph with **bold words** and `code`.\n\n- one\n- two\n\n" * 3
-PATIENCE = 300_000  # milliseconds
+PATIENCE = 60_000  # milliseconds
 OPENED = """([address, count]) => new Promise((resolve) => {
   const began = performance.now();
   location.hash = address;

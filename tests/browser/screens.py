@@ -13,7 +13,7 @@ import sys
 import tempfile
 from pathlib import Path
 
-from playwright.sync_api import Browser, Page, sync_playwright
+from playwright.sync_api import Browser, Page, expect, sync_playwright
 from tests.browser.chatting import answered, ask, set_most_tokens
 from tests.browser.chromium import launch
 from tests.browser.serving import Served
@@ -24,6 +24,7 @@ from persona_steering.backends import load
 from persona_steering.config import user_cache_dir
 
 SOURCE = Path(__file__).parent.parent.parent / "src"
+PATIENCE = 60_000  # milliseconds
 QUESTIONS = ("What makes a good day?", "How should I start learning to cook?")
 
 
@@ -46,7 +47,9 @@ def main(folder: str, home: str = "") -> None:
 
 def picture(browser: Browser, url: str, folder: Path) -> None:
     """One PNG for each state, width and theme."""
+    expect.set_options(timeout=PATIENCE)
     page = browser.new_page(viewport={"width": 1440, "height": 900}, reduced_motion="reduce")
+    page.set_default_timeout(PATIENCE)
     page.goto(url)
     _talk(page)
     for width, height in WIDTHS.items():

@@ -81,21 +81,20 @@ def _chosen(before: Lead, role: str, name: str) -> Lead:
 
 
 def _recipe(page: Page) -> None:
-    """The panel with two vectors, one of them never measured."""
+    """The panel with the first two vectors there are."""
     _welcome(page)
     panel = page.get_by_role("complementary", name="Recipe")
     if not panel.is_visible():
         page.get_by_role("button", name="Recipe", exact=True).click()
-    for name in ("pirate", "draft"):
-        if not panel.get_by_role("region", name=name).is_visible():
+    sliders = panel.get_by_role("slider", name="Strength of")
+    for count in (1, 2):
+        if sliders.count() < count:
             panel.get_by_role("button", name="Add persona or trait").click()
-            box = panel.get_by_role("combobox", name="Add persona or trait")
-            box.fill(name)
-            box.press("Enter")
-    expect(panel.get_by_text("Not measured.")).to_be_visible()
+            panel.get_by_role("combobox", name="Add persona or trait").press("Enter")
+            expect(sliders).to_have_count(count)
 
 
-_library = _screen("library", "pirate")
+_library = _screen("library", "Use in chat")
 STATES: dict[str, Lead] = {
     "welcome": _welcome,
     "conversation": _conversation,
