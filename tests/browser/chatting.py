@@ -19,6 +19,13 @@ def choose(page: Page, name: str) -> None:
 
 
 def ask(page: Page, text: str = QUESTION) -> None:
+    """Sends a message, and waits until its answer has begun."""
+    before = answers(page).count()
+    send(page, text)
+    expect(answers(page)).to_have_count(before + 1)
+
+
+def send(page: Page, text: str = QUESTION) -> None:
     box = page.get_by_role("textbox", name="Message", exact=True)
     box.fill(text)
     box.press("Enter")

@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 
 from playwright.sync_api import Page, expect
-from tests.browser.chatting import QUESTION, answered, answers, ask, choose, messages, set_most_tokens
+from tests.browser.chatting import QUESTION, answered, answers, choose, messages, send, set_most_tokens
 from tests.browser.serving import Served
 
 
@@ -13,7 +13,7 @@ def test_base_and_steered_answer_side_by_side_with_one_seed(page: Page, server: 
     choose(page, "pirate")
     set_most_tokens(page, 16)
     page.get_by_role("tab", name="Compare").click()
-    ask(page)
+    send(page)
     base, steered = (page.get_by_role("article", name=name) for name in ("Base model", "pirate"))
     for lane in (base, steered):
         expect(lane).to_have_attribute("aria-busy", "false")
@@ -37,7 +37,7 @@ def test_a_blind_vote_is_asked_for_before_anybody_knows_which_is_which(page: Pag
     set_most_tokens(page, 6)
     page.get_by_role("tab", name="Compare").click()
     page.get_by_role("checkbox", name="Vote blind").check()
-    ask(page)
+    send(page)
     vote = page.get_by_role("group", name="Which answer is better?")
     vote.get_by_role("button", name="Answer A").wait_for()
     compared = page.get_by_role("log", name="Compared answers")
