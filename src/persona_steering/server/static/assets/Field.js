@@ -1,0 +1,1 @@
+import{D as e,F as t,I as n,R as r,Z as i,it as a,rt as o,tt as s,yt as c}from"./server.svelte.js";var l=r(`<label class="small svelte-8hkabz"><span class="muted"> </span> <!></label>`);function u(r,u){var d=l(),f=s(d),p=o(f,!0),m=a(f,2);e(m,()=>u.children),c(d),i(()=>t(p,u.label)),n(r,d)}export{u as t};

@@ -1,0 +1,1 @@
+function e(e,n){return{value:t(e,n),keep:t=>localStorage.setItem(e,JSON.stringify(t))}}function t(e,t){try{return{...t,...JSON.parse(localStorage.getItem(e)??`{}`)}}catch{return t}}export{e as t};

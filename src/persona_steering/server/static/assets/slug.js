@@ -1,0 +1,1 @@
+function e(e){return e.normalize(`NFKD`).toLowerCase().replace(/[\u0300-\u036f]/g,``).replace(/[^a-z0-9_-]+/g,`_`).replace(/^[_-]+|[_-]+$/g,``).slice(0,64).replace(/[_-]+$/,``)}export{e as t};
