@@ -29,10 +29,10 @@ function effectPanel(plot: PlotModule, width: number, { rows, scored }: SweepRow
         ? plot.text([{ y: 1 }], {
             y: "y",
             text: () => "as its system prompt",
-            frameAnchor: "left",
-            dx: 4,
+            frameAnchor: "right",
+            dx: -4,
             dy: -7,
-            textAnchor: "start",
+            textAnchor: "end",
             fill: "var(--ink-3)",
           })
         : null,
