@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -52,6 +52,15 @@ class Api:
                 return
             time.sleep(0.01)
         raise AssertionError(f"still at work: {self.serving.scheduler.load}")
+
+
+def until(holds: Callable[[], bool]) -> None:
+    """Waits, ten seconds at most."""
+    for _ in range(1000):
+        if holds():
+            return
+        time.sleep(0.01)
+    raise AssertionError("it never came to hold")
 
 
 def make_workspace(root: Path) -> tuple[Config, TransformersBackend, PersonaManager]:

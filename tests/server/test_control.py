@@ -6,12 +6,12 @@ import json
 import socket
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from typing import Any
 
 import httpx2
 import pytest
-from tests.server.api import MODEL, ROWS, Api, make_state, running
+from tests.server.api import MODEL, ROWS, Api, make_state, running, until
 
 from persona_steering.backends.base import Arrival, Completion, Request, Sampling, conversation
 from persona_steering.interventions import Recipe
@@ -218,12 +218,3 @@ def test_a_client_that_leaves_while_it_waits_for_a_place_gives_it_back(stream: b
             until(lambda: api.serving.scheduler.load.waiting == 1)
         until(lambda: api.serving.scheduler.load.waiting == 0)
         assert api.serving.scheduler.load.writing == ROWS
-
-
-def until(holds: Callable[[], bool]) -> None:
-    """Waits, ten seconds at most."""
-    for _ in range(1000):
-        if holds():
-            return
-        time.sleep(0.01)
-    raise AssertionError("it never came to hold")

@@ -13,7 +13,7 @@ from concurrent.futures import ThreadPoolExecutor
 import httpx2
 import pytest
 from prometheus_client.parser import text_string_to_metric_families
-from tests.server.api import MODEL, Api, make_state, running
+from tests.server.api import MODEL, Api, make_state, running, until
 
 from persona_steering.errors import NotFoundError
 from persona_steering.server.limits import LIMITS
@@ -140,6 +140,7 @@ def test_a_line_of_the_log_is_one_json_object_with_the_request_it_belongs_to(api
     try:
         with api.client(authorization=f"Bearer {KEY}") as http:
             answer = http.get("/api/v1/jobs/%ED%B3%A9x")  # half a character
+        until(lambda: '"status"' in lines.getvalue())  # it is written after the answer has gone
     finally:
         said.removeHandler(handler)
         said.setLevel(before)
