@@ -222,7 +222,9 @@ def busy(path=None, **options):
 def press_again():
     while signal.getsignal(signal.SIGINT) is signal.default_int_handler:  # until the first has been answered
         time.sleep(0.05)
-    os.kill(os.getpid(), signal.SIGINT)
+    while True:  # one that comes just before the interpreter begins to wait is only seen with the next
+        os.kill(os.getpid(), signal.SIGINT)
+        time.sleep(0.2)
 
 config.get_config = busy
 threading.Thread(target=time.sleep, args=(60,)).start()  # the interpreter waits for it at the end
