@@ -8,7 +8,7 @@ from pathlib import Path
 HERE = Path(__file__).parent
 README = HERE.parent / "README.md"
 MARKS = ("<!-- figures:begin -->", "<!-- figures:end -->")
-NAMES = ("steering", "extraction", "evaluation", "server", "batching", "cli_start", "page")
+NAMES = ("steering", "products", "extraction", "evaluation", "server", "batching", "cli_start", "page")
 
 
 def section() -> str:

@@ -199,6 +199,7 @@ def random_model(shape: str, device: str, dtype: str) -> Any:
 
     from persona_steering.backends.transformers.layers import check_layers, find_layers
     from persona_steering.backends.transformers.loading import LoadedModel, fingerprint, pick_device, pick_dtype
+    from persona_steering.backends.transformers.products import turn_few_rows
     from persona_steering.backends.transformers.prompts import PromptEncoder
     from persona_steering.vectors import ModelIdentity
 
@@ -209,6 +210,7 @@ def random_model(shape: str, device: str, dtype: str) -> Any:
     torch.manual_seed(0)
     with torch.device(place):
         model = transformers.AutoModelForCausalLM.from_config(config, dtype=number)
+    turn_few_rows(model, place, number)
     model.eval()
     model.requires_grad_(False)
     # their logits are 0, so the greedy choice among thousands of random ones is never a special token

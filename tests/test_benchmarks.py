@@ -19,7 +19,7 @@ SMALLEST = ["--random-weights", "small", "--device", "cpu", "--batch", "2", "--t
 def scripts_beside_each_other(monkeypatch: pytest.MonkeyPatch) -> None:
     """As Python does for a script: its folder comes first. Their short names do not outlive the test."""
     monkeypatch.syspath_prepend(FOLDER)
-    for name in ("machine", "timing", "steering", "extraction", "server", "batching"):
+    for name in ("machine", "timing", "steering", "extraction", "server", "batching", "products"):
         monkeypatch.delitem(sys.modules, name, raising=False)
 
 
@@ -69,6 +69,12 @@ def test_server_measures_clients_whose_recipes_were_applied(tmp_path: Path) -> N
     assert all(math.isfinite(figure["value"]) and figure["value"] > 0 for figure in result["figures"])
     assert [figure["target"] for figure in result["figures"] if figure["target"]] == [1.5, 1.05, 1.05, 1.02]
     assert details(result, "3 clients: first token")["answers"] == 3
+
+
+def test_products_compares_equal_answers(tmp_path: Path) -> None:
+    result = run("products", SMALLEST, tmp_path)
+    assert all(math.isfinite(figure["value"]) and figure["value"] > 0 for figure in result["figures"])
+    assert details(result, "decoding 8 at once")["same_answers"] == 1
 
 
 def test_cli_start_measures_the_help_and_finds_nothing_heavy(tmp_path: Path) -> None:

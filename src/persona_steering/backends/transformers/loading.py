@@ -25,6 +25,7 @@ from persona_steering.backends.transformers.layers import (
     find_layers,
     text_config,
 )
+from persona_steering.backends.transformers.products import turn_few_rows
 from persona_steering.backends.transformers.prompts import PromptEncoder
 from persona_steering.errors import DependencyError, DeviceError, ModelError, ModelMemoryError, UsageError
 from persona_steering.vectors.vector import ModelIdentity
@@ -163,6 +164,7 @@ def _from_pretrained(
     mark = fingerprint(model)
     if quantization is None:
         model.to(device, dtype)
+        turn_few_rows(model, device, dtype)
     model.eval()
     model.requires_grad_(False)
     return model, mark
