@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
-from tests.server.api import make_state
+from tests.server.api import make_state, until
 
 from persona_steering.backends.base import Completion, Request, Sampling, conversation
 from persona_steering.backends.wrapper import ModelWrapper
@@ -90,6 +90,21 @@ def test_answers_of_a_model_that_goes_end_with_an_error_that_says_so(slot: Model
     with pytest.raises(ApiError, match="unloaded"):
         scheduler.submit(SHORT)
     assert [(one.ending, one.steered, one.tokens > 0) for one in ended] == [("error", False, True)]
+
+
+def test_a_model_is_not_freed_while_somebody_computes_with_it(slot: ModelSlot, monkeypatch: pytest.MonkeyPatch) -> None:
+    closed = threading.Event()
+    monkeypatch.setattr(ModelWrapper, "close", lambda model: closed.set())
+    going = threading.Thread(target=slot.unload)
+    with slot.lease() as (_, backend):
+        going.start()
+        until(lambda: slot.status.state == "unloading")
+        with pytest.raises(ApiError, match="no model is loaded"), slot.lease():
+            pass
+        assert not closed.wait(0.2)
+        assert backend.generate([SHORT])[0].tokens > 0
+    going.join(LONG)
+    assert closed.is_set() and slot.status.state == "empty"
 
 
 def test_while_a_model_is_on_its_way_everybody_is_told_to_come_back(slot: ModelSlot, held: threading.Event) -> None:

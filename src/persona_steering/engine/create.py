@@ -109,6 +109,7 @@ class Creator:
         self._writer = writer
         self.effort, self._questions = effort or EFFORTS["standard"], tuple(questions)
         self._progress, self._cancelled = progress, cancelled
+        self._latest_baseline: tuple[Path, Group] | None = None  # a creation asks for it twice
         manager.bind(model.identity)
 
     def create(self, subject: Persona | Trait, *, reuse: bool = False) -> Created:
@@ -132,7 +133,8 @@ class Creator:
         extraction = self._extract(subject, settings, run, baseline)
         vector = self._calibrated(extraction.vector, subject, run, safety)
         self.manager.save(vector)
-        self.refresh_assistant_axis()
+        if isinstance(subject, Persona):
+            self.refresh_assistant_axis()
         return Created(vector, reused=False)
 
     def propose(self, name: str, description: str, *, prompts: int = 5) -> Persona:
@@ -261,9 +263,13 @@ class Creator:
 
     def _baseline(self, settings: ExtractionSettings) -> Group:
         run = self._run("baseline", settings, None)
-        group = extract_baseline(
-            self.model.backend, settings, run=run, progress=self._progress, cancelled=self._cancelled
-        )
+        if self._latest_baseline is not None and self._latest_baseline[0] == run.folder:
+            group = self._latest_baseline[1]
+        else:
+            group = extract_baseline(
+                self.model.backend, settings, run=run, progress=self._progress, cancelled=self._cancelled
+            )
+            self._latest_baseline = run.folder, group
         self.manager.save(baseline_vector(group, settings, self.model.identity))
         return group
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import logging
 import threading
+import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any
@@ -36,6 +37,7 @@ from persona_steering.server.stores.jobs import JobStore
 from persona_steering.server.stores.runs import RunStore
 
 MAX_UNFINISHED = LIMITS.jobs
+SPEED_KEEPS = 300.0  # seconds: a machine that was busy with something else may be free by then
 RETRY_STORING = 1.0  # seconds between two attempts to keep how a job ended, where the disk refuses
 _log = logging.getLogger(__name__)
 
@@ -63,7 +65,7 @@ class JobRunner:
         self._max_unfinished = max_unfinished
         self._news, self._stopping = threading.Event(), threading.Event()
         self._cancelled: set[str] = set()
-        self._speeds: dict[str, Speed] = {}
+        self._speeds: dict[str, tuple[float, Speed]] = {}  # and when they were measured
         self._listeners: list[Callable[[Job], None]] = []
         self._thread = threading.Thread(target=self._work, name="jobs", daemon=True)
 
@@ -170,12 +172,14 @@ class JobRunner:
         return Bench(self._config, lambda: wrap(self._open_backend()))
 
     def _speed(self, backend: Backend) -> Speed:
-        """Measured once a model, in one turn: waiting for chats in between would count as slowness."""
+        """Measured in one turn: waiting for chats in between would count as slowness."""
         key = f"{backend.identity.fingerprint} {backend.info.device} {backend.info.dtype}"
-        if key not in self._speeds:
+        measured, speed = self._speeds.get(key, (0.0, None))
+        if speed is None or time.monotonic() - measured > SPEED_KEEPS:
             with self._lane.turn():
-                self._speeds[key] = measure_speed(backend)
-        return self._speeds[key]
+                speed = measure_speed(backend)
+            self._speeds[key] = time.monotonic(), speed
+        return speed
 
     # -- the worker's thread -------------------------------------------------------------------------------------------
 

@@ -30,14 +30,14 @@ MAX_READINGS = 100_000  # pairs in one answer: a page of 2,000 tokens along one 
 
 def project(state: ServerState, body: ProjectRequest) -> ProjectedText:
     """Reads a text. Raises ApiError, and what the model says of text, layers and steering."""
-    serving, backend = state.slot.serving, state.slot.open_backend()
-    steered = resolve(body.steering, serving, state.presets)
-    read = [(name, vector, layer) for name in body.axes for vector, layer in _places(serving, name, body.layers)]
-    traces = [Trace(f"{name}/{layer}", vector, layer) for name, vector, layer in read]
     messages = body.messages or []
-    found = _read(backend, body, messages, traces, steered.recipe)
+    with state.slot.lease() as (serving, backend):
+        steered = resolve(body.steering, serving, state.presets)
+        read = [(name, vector, layer) for name in body.axes for vector, layer in _places(serving, name, body.layers)]
+        traces = [Trace(f"{name}/{layer}", vector, layer) for name, vector, layer in read]
+        found = _read(backend, body, messages, traces, steered.recipe)
+        owners = _owners(backend, messages, found)
     chosen = _chosen(body, len(found.texts), len(traces))
-    owners = _owners(backend, messages, found)
     values = {trace.label: _pairs(found.values[trace.label][chosen]) for trace in traces}
     tokens = [
         ProjectedToken(
@@ -60,9 +60,10 @@ def project(state: ServerState, body: ProjectRequest) -> ProjectedText:
 
 def alternatives(state: ServerState, body: AlternativesRequest) -> Alternatives:
     """The likeliest next tokens of an answer. Raises as `project`."""
-    steered = resolve(body.steering, state.slot.serving, state.presets)
-    text = Text(_messages(body.messages), body.answer_prefix, steered.recipe)
-    (choices,) = state.slot.open_backend().next_tokens([text], top=body.top)
+    with state.slot.lease() as (serving, backend):
+        steered = resolve(body.steering, serving, state.presets)
+        text = Text(_messages(body.messages), body.answer_prefix, steered.recipe)
+        (choices,) = backend.next_tokens([text], top=body.top)
     return Alternatives(
         alternatives=[Alternative(text=one.text, logprob=one.logprob) for one in choices],
         steering=steered.echo(),

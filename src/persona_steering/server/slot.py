@@ -54,6 +54,7 @@ class ModelSlot:
         self._model: ModelWrapper | None = None
         self._serving: Serving | None = None
         self._changed = threading.Condition()
+        self._leases = 0  # those who compute with the model beside its answers
         self._changing = threading.Lock()  # held from the beginning of a change to its end
         self._listeners: list[Callable[[SlotStatus], None]] = []
         self._counters: list[Callable[[AnswerFacts], None]] = []
@@ -100,14 +101,32 @@ class ModelSlot:
             raise _not_there(self._state, self._wanted)
 
     @contextmanager
+    def lease(self) -> Iterator[tuple[Serving, Backend]]:
+        """The model, which is not freed before the block ends. Raises ApiError 503 where there is none (yet)."""
+        with self._lent(_absent) as held:
+            yield held
+
+    @contextmanager
     def turn(self) -> Iterator[None]:
         """The lane of the jobs: see `Scheduler.turn`. Raises BusyError where there is no model."""
-        with self._changed:
-            serving = self._serving
-            if self._state != "ready" or serving is None:
-                raise _not_there(self._state, self._wanted)
-        with serving.scheduler.turn():
+        with self._lent(_not_there) as (serving, _), serving.scheduler.turn():
             yield
+
+    @contextmanager
+    def _lent(
+        self, refusal: Callable[[SlotState, str | None], PersonaSteeringError]
+    ) -> Iterator[tuple[Serving, Backend]]:
+        with self._changed:
+            if self._state != "ready" or self._serving is None or self._model is None:
+                raise refusal(self._state, self._wanted)
+            held = self._serving, self._model.backend
+            self._leases += 1
+        try:
+            yield held
+        finally:
+            with self._changed:
+                self._leases -= 1
+                self._changed.notify_all()
 
     def load(self, choice: ModelChoice | None = None) -> None:
         """Loads a model in the place of the one that is there, whose answers end; None: the configured one.
@@ -167,7 +186,7 @@ class ModelSlot:
     def close(self) -> None:
         """Ends all answers and frees the model. A load that is under way is left to end with the process."""
         if self._changing.acquire(timeout=CLOSING):
-            self._empty()
+            self._empty(patience=CLOSING)
             self._set("empty", wanted=None)
             self._changing.release()
 
@@ -197,7 +216,8 @@ class ModelSlot:
             self._error = error
         self._set("empty", wanted=name)
 
-    def _empty(self) -> None:
+    def _empty(self, patience: float | None = None) -> None:
+        """Frees the model once nobody computes with it; where that takes longer than `patience` seconds, not at all."""
         with self._changed:
             model, serving = self._model, self._serving
             self._model = self._serving = None
@@ -205,7 +225,9 @@ class ModelSlot:
                 self._state = "unloading"
         if serving is not None:
             serving.close(because=_gone)
-        if model is not None:
+        with self._changed:
+            unused = self._changed.wait_for(lambda: self._leases == 0, patience)
+        if model is not None and unused:
             model.close()
 
     def _count(self, facts: AnswerFacts) -> None:
