@@ -18,7 +18,7 @@ from persona_steering.server import guard
 from persona_steering.server.guard import Guard
 from persona_steering.server.keys import Keyring
 from persona_steering.server.limits import LIMITS, Limits
-from persona_steering.server.security import HEADERS, REPORT_POLICY, UPLOADS, Door
+from persona_steering.server.security import CONVERSATIONS, HEADERS, REPORT_POLICY, UPLOADS, Door
 
 KEY = "a-secret-of-this-test"
 SITE = "https://app.example.org"
@@ -54,6 +54,7 @@ def behind(door: Door) -> TestClient:
         Route("/report", report),
         Route("/take", take, methods=["POST", "DELETE"]),
         Route(UPLOADS[0], take, methods=["POST"]),
+        Route(CONVERSATIONS, take, methods=["POST"]),
         WebSocketRoute("/socket", echo),
     ]
     app = Starlette(routes=routes)
@@ -279,6 +280,14 @@ def test_a_file_is_read_as_it_comes_and_refused_once_it_is_too_large(
     assert opened.post(UPLOADS[0], content=fits, headers=kind).text.endswith(" 1000")
     larger = b"x" * 1001 if announced else pieces(11)
     assert code_of(opened.post(UPLOADS[0], content=larger, headers=kind)) == (413, "body_too_large")
+
+
+def test_a_conversation_may_be_longer_than_other_bodies(opened: TestClient, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("persona_steering.server.security.LIMITS", Limits(conversation_bytes=1000, body_bytes=10))
+    kind = {"content-type": "application/json"}
+    assert opened.post(CONVERSATIONS, content=b"x" * 1000, headers=kind).text.endswith(" 1000")
+    for path, size in ((CONVERSATIONS, 1001), ("/take", 11)):
+        assert code_of(opened.post(path, content=b"x" * size, headers=kind)) == (413, "body_too_large")
 
 
 def test_an_empty_body_need_not_say_what_it_is(opened: TestClient) -> None:

@@ -3605,6 +3605,18 @@ export interface components {
              */
             upload_bytes: number;
             /**
+             * Uploads
+             * @description files that are taken at once
+             * @default 4
+             */
+            uploads: number;
+            /**
+             * Conversation Bytes
+             * @description of a conversation that is imported
+             * @default 16777216
+             */
+            conversation_bytes: number;
+            /**
              * Messages
              * @description of a conversation that is sent with a request
              * @default 256

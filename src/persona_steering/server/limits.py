@@ -12,6 +12,8 @@ class Limits(Closed):
 
     body_bytes: int = Field(default=1024**2, description="of a request's JSON")
     upload_bytes: int = Field(default=512 * 1024**2, description="of a file that is imported")
+    uploads: int = Field(default=4, description="files that are taken at once")
+    conversation_bytes: int = Field(default=16 * 1024**2, description="of a conversation that is imported")
     messages: int = Field(default=256, description="of a conversation that is sent with a request")
     max_tokens: int = Field(default=4096, description="of an answer")
     choices: int = Field(default=8, description="answers of one request, `n`")

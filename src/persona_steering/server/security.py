@@ -24,6 +24,7 @@ from persona_steering.server.limits import LIMITS
 LOOPBACK = ("localhost", "127.0.0.1", "[::1]")
 OPEN_PATHS = ("/healthz", "/readyz")  # a supervisor asks without a token; they tell nothing
 UPLOADS = ("/api/v1/import",)  # paths that take a file instead of JSON
+CONVERSATIONS = "/api/v1/conversations/import"  # takes what is written over days
 _FETCHED_FROM = ("same-origin", "none")  # Sec-Fetch-Site of the server's own page, and of an address typed in
 
 HEADERS = {
@@ -164,6 +165,8 @@ def is_upload(scope: Scope) -> bool:
 
 def most_bytes(scope: Scope) -> int:
     """How large a body may be."""
+    if scope["path"] == CONVERSATIONS:
+        return LIMITS.conversation_bytes
     return LIMITS.upload_bytes if is_upload(scope) else LIMITS.body_bytes
 
 

@@ -26,6 +26,7 @@ from persona_steering.server.stores.job_models import Job
 from persona_steering.server.stores.jobs import JobStore
 from persona_steering.server.stores.presets import PresetStore
 from persona_steering.server.stores.runs import RunStore
+from persona_steering.server.uploads import Uploads
 from persona_steering.server.use_cases import JOBS
 
 
@@ -40,6 +41,7 @@ class ServerState:
         self.presets = PresetStore(database)
         self.answers = RunningAnswers()
         self.live = LiveAnswers()
+        self.uploads = Uploads()
         self.runs = RunStore(database)
         self.jobs = JobRunner(
             JobStore(database), self.runs, JOBS, config=config, open_backend=slot.open_backend, lane=slot

@@ -13,7 +13,6 @@ from persona_steering.server.paging import Page
 from persona_steering.server.schemas.library import Archetype, ArchetypeDetail, BuiltinTrait, ImportedVector
 from persona_steering.server.schemas.steering import Name
 from persona_steering.server.shipped import archetype, archetypes, builtin_traits
-from persona_steering.server.uploads import received
 from persona_steering.vectors import VectorKind
 from persona_steering.vectors.formats import Writer
 
@@ -63,5 +62,5 @@ async def import_vector(
     The format is told by the content. A file of another model than the loaded one is refused, and so is one that
     would execute code.
     """
-    async with received(request, filename) as file:
+    async with state.uploads.received(request, filename) as file:
         return await run_in_threadpool(state.library.take, Upload(file, name, kind, written_by, overwrite))
