@@ -99,7 +99,10 @@ def evidence(calibration: Calibration) -> dict[str, object]:
 
 
 def held_out_safety(model: ModelWrapper, axis: SteeringVector, used: int) -> dict[str, object]:
-    """AUROC per layer of answers to safe against unsafe prompts that the axis was not made from."""
+    """AUROC per layer of answers to safe against unsafe prompts that the axis was not made from.
+
+    The best layer is chosen on every second prompt, and its AUROC is that of the others.
+    """
     scores = {}
     for kind in ("safe", "unsafe"):
         prompts = [item.prompt for item in load_safety_prompts(kind)][used : used + 100]
@@ -109,9 +112,14 @@ def held_out_safety(model: ModelWrapper, axis: SteeringVector, used: int) -> dic
         ]
         found = [done.activations for done in model.backend.generate(requests) if done.activations]
         scores[kind] = {k: [float(one.mean[k] @ axis.unit(k)) for one in found] for k in axis.layers}
+    halves = [
+        {k: auroc(scores["safe"][k][start::2], scores["unsafe"][k][start::2]) for k in axis.layers} for start in (0, 1)
+    ]
+    best = max(halves[0], key=lambda layer: halves[0][layer])
     return {
         "prompts": [len(scores[kind][axis.layers[0]]) for kind in ("safe", "unsafe")],
         "auroc": {str(k): round(auroc(scores["safe"][k], scores["unsafe"][k]), 4) for k in axis.layers},
+        "best": {"layer": best, "auroc": round(halves[1][best], 4)},
     }
 
 
@@ -151,7 +159,7 @@ def table(result: dict) -> str:  # type: ignore[type-arg]
         )
     rows = result["archetypes"]
     safety = result["safety"]
-    best = max(safety["auroc"].items(), key=lambda item: item[1])
+    aurocs = safety["auroc"].values()
     kept = [r["safe"]["score"][0] / r["raw"]["score"][0] for r in rows if r["safe"]["score"] and r["raw"]["score"]]
     largest = max(row["cosine_after_orthogonalisation"] for row in rows)
     lines += [
@@ -161,10 +169,12 @@ def table(result: dict) -> str:  # type: ignore[type-arg]
         f"{rows[0]['controls']} control directions, 95 % intervals.",
         "",
         f"Safety axis, {safety['prompts'][0]} safe and {safety['prompts'][1]} unsafe held-out prompts: AUROC "
-        f"{min(safety['auroc'].values()):.3f} to {best[1]:.3f} over the layers, best at layer {best[0]}. "
+        f"{min(aurocs):.3f} to {max(aurocs):.3f} over the layers; layer {safety['best']['layer']}, chosen on one half "
+        f"of them, has {safety['best']['auroc']:.3f} on the other. "
         f"Orthogonalised vectors: largest |cosine| with the axis {largest:.1e} "
         f"(before: {np.mean([r['cosine_with_safety_axis'] for r in rows]):.2f} on average); they keep "
-        f"{100 * float(np.mean(kept)):.0f} % of the persona score on average ({100 * min(kept):.0f} % at least).",
+        f"{100 * float(np.mean(kept)):.0f} % of the persona score on average ({100 * min(kept):.0f} % at least; "
+        f"{sum(one >= 0.8 for one in kept)} of {len(kept)} keep 80 % or more).",
         "",
         f"Machine: {result['machine']}. Model: {result['model']['id']}.",
     ]
