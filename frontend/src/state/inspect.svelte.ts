@@ -51,6 +51,7 @@ class Inspect {
   alternatives = $state.raw<Loaded<Alternatives["alternatives"]> | null>(null);
   private reads = new SvelteMap<string, Read>();
   private failures = new SvelteMap<string, ApiError>();
+  private texts = new Map<string, string>(); // what was read under an id: an answer may have grown since
   private going = new Set<string>();
   private line: Promise<void> = Promise.resolve(); // one text after the other: each is a pass through the model
 
@@ -89,12 +90,19 @@ class Inspect {
 
   /** Reads a text along the axes that are shown, unless that is known. Call it in `$effect`. */
   read(subject: Subject, axes: readonly string[]): void {
+    const text = contentOf(subject);
+    if (this.texts.get(subject.id) !== text) {
+      this.texts.set(subject.id, text);
+      this.reads.delete(subject.id);
+      this.failures.delete(subject.id);
+    }
     const known = this.reads.get(subject.id)?.axes;
     const missing = [...new Set(axes)].filter((axis) => !known?.has(axis));
-    const key = [subject.id, ...missing].join(" ");
+    const key = [subject.id, text.length, ...missing].join(" ");
     if (!missing.length || this.going.has(key) || this.failures.has(subject.id) || !server.isReady) return;
     this.going.add(key);
-    this.line = this.line.then(() => this.project(subject, missing)).finally(() => this.going.delete(key));
+    const read = this.line.then(() => this.project(subject, missing)).finally(() => this.going.delete(key));
+    this.line = read.catch(reportError); // a text that breaks the reading holds up no other
   }
 
   retry(subject: Subject, axes: readonly string[]): void {
@@ -131,6 +139,7 @@ class Inspect {
       const found = await ask<ProjectedText>("POST", "/api/v1/project", {
         body: { ...textOf(subject), axes },
       });
+      if (this.texts.get(subject.id) !== contentOf(subject)) return;
       const read = readOf(found, subject.messages.length - 1);
       this.reads.set(subject.id, joined(this.reads.get(subject.id), read));
     } catch (error) {
@@ -198,6 +207,10 @@ class Inspect {
       localStorage.removeItem(KEY);
     }
   }
+}
+
+function contentOf(subject: Subject): string {
+  return subject.messages.at(-1)?.content ?? "";
 }
 
 function textOf({ messages, steering }: Subject): { messages: PastMessage[]; steering: Asked } {
