@@ -33,11 +33,11 @@ from persona_steering.backends.wrapper import ModelWrapper
 from persona_steering.config import get_config
 from persona_steering.personas.manager import PersonaManager
 from persona_steering.server.app import create_app
-from persona_steering.server.database import Database, database_file
+from persona_steering.server.door.security import Door
 from persona_steering.server.listening import listen, server_of, url_of
-from persona_steering.server.security import Door
-from persona_steering.server.slot import ModelSlot
+from persona_steering.server.model.slot import ModelSlot
 from persona_steering.server.state import ServerState
+from persona_steering.server.stores.database import Database, database_file
 
 QUESTION = "How was your day, and what do you plan for tomorrow?"
 SHORT = 4  # tokens of an answer where many are asked for

@@ -23,7 +23,7 @@ from persona_steering.cli.create_there import Asked, show_made
 from persona_steering.cli.job_shown import error_of_job
 from persona_steering.engine import create
 from persona_steering.errors import ModelError, PersonaSteeringError, QualityError
-from persona_steering.server.database import Database, database_file
+from persona_steering.server.stores.database import Database, database_file
 from persona_steering.server.stores.job_models import Job, JobError
 from persona_steering.server.stores.jobs import JobStore
 

@@ -17,11 +17,11 @@ from tests.cli.test_main import SOURCE
 from persona_steering.config import get_config
 from persona_steering.engine.remote.presence import Presence
 from persona_steering.errors import StorageError, UsageError
-from persona_steering.server.database import Database, database_file
-from persona_steering.server.keys import chosen_key
+from persona_steering.server.door.keys import chosen_key
 from persona_steering.server.listening import listen
-from persona_steering.server.slot import ModelSlot
+from persona_steering.server.model.slot import ModelSlot
 from persona_steering.server.state import ServerState
+from persona_steering.server.stores.database import Database, database_file
 from persona_steering.vectors import ModelIdentity, VectorStore
 
 

@@ -19,12 +19,12 @@ from persona_steering.backends.wrapper import ModelWrapper
 from persona_steering.config import Config, get_config
 from persona_steering.personas.manager import PersonaManager
 from persona_steering.server.app import create_app
-from persona_steering.server.database import Database, database_file
+from persona_steering.server.door.security import Door
 from persona_steering.server.listening import listen, server_of, url_of
-from persona_steering.server.security import Door
-from persona_steering.server.serving import DEADLINE, Serving
-from persona_steering.server.slot import ModelSlot
+from persona_steering.server.model.serving import DEADLINE, Serving
+from persona_steering.server.model.slot import ModelSlot
 from persona_steering.server.state import ServerState
+from persona_steering.server.stores.database import Database, database_file
 
 MODEL = "tiny:llama"  # a colon of its own, as other servers' tags have
 ROWS, WAITING = 6, 2

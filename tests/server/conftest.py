@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from persona_steering.server.database import Database, database_file
+from persona_steering.server.stores.database import Database, database_file
 
 
 @pytest.fixture

@@ -13,10 +13,10 @@ from persona_steering.backends.base import Backend, Progress
 from persona_steering.config import Config
 from persona_steering.engine.estimate import Work
 from persona_steering.errors import ModelError, QualityError, StorageError, UsageError
-from persona_steering.server.database import Database
-from persona_steering.server.job_types import Bench, JobControl, JobType, Outcome
-from persona_steering.server.jobs import JobRunner
-from persona_steering.server.lane import Lane, SoleLane
+from persona_steering.server.jobs.kinds import Bench, JobControl, JobType, Outcome
+from persona_steering.server.jobs.runner import JobRunner
+from persona_steering.server.model.lane import Lane, SoleLane
+from persona_steering.server.stores.database import Database
 from persona_steering.server.stores.job_models import Subject
 from persona_steering.server.stores.jobs import JobStore
 from persona_steering.server.stores.runs import RunStore

@@ -16,8 +16,8 @@ from tests.server.counting import make_runner
 from persona_steering.backends.wrapper import ModelWrapper
 from persona_steering.config import Config, get_config
 from persona_steering.engine.create import EFFORTS
-from persona_steering.server.database import Database, database_file
-from persona_steering.server.use_cases import JOBS
+from persona_steering.server.jobs.use_cases import JOBS
+from persona_steering.server.stores.database import Database, database_file
 
 PARAMS = {"name": PERSONA.name, "system_prompts": list(PERSONA.system_prompts), "effort": "quick"}
 

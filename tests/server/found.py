@@ -10,8 +10,8 @@ import pytest
 from tests.server.api import Api, make_state, running
 
 from persona_steering.config import HOME_VARIABLE
+from persona_steering.server.door.security import Door
 from persona_steering.server.presence import announced
-from persona_steering.server.security import Door
 
 KEY = "k3y"
 

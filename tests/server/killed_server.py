@@ -10,8 +10,8 @@ from pathlib import Path
 
 from tests.server.counting import make_runner
 
-from persona_steering.server.database import Database, database_file
 from persona_steering.server.stores.conversations import ConversationStore
+from persona_steering.server.stores.database import Database, database_file
 
 
 def main(workspace: str) -> None:

@@ -10,7 +10,7 @@ from pathlib import Path
 
 from tests.server.api import make_state, running
 
-from persona_steering.server.security import Door
+from persona_steering.server.door.security import Door
 
 
 def main(workspace: str) -> None:

@@ -12,8 +12,8 @@ from tests.server.streams import events_of
 
 from persona_steering.backends.base import Message, Request, Sampling
 from persona_steering.interventions import Recipe
+from persona_steering.server.door.security import Door
 from persona_steering.server.limits import LIMITS
-from persona_steering.server.security import Door
 
 URL = "/api/v1/compare"
 ASK = [{"role": "user", "content": "hello"}]

@@ -11,8 +11,8 @@ import pytest
 from tests.server.api import MODEL, Api, make_state, running
 
 from persona_steering.backends.base import Message, Request, Sampling
+from persona_steering.server.door.security import Door
 from persona_steering.server.limits import LIMITS
-from persona_steering.server.security import Door
 
 ASK: list[Any] = [{"role": "user", "content": "hello"}]
 

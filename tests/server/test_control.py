@@ -15,8 +15,8 @@ from tests.server.api import MODEL, ROWS, Api, make_state, running, until
 
 from persona_steering.backends.base import Arrival, Completion, Request, Sampling, conversation
 from persona_steering.interventions import Recipe
-from persona_steering.server.answering import Answers
-from persona_steering.server.security import Door
+from persona_steering.server.answers.answering import Answers
+from persona_steering.server.door.security import Door
 
 ASK: list[Any] = [{"role": "user", "content": "hello"}]
 LONG = 1500

@@ -19,14 +19,14 @@ from tests.server.streams import events_of
 
 from persona_steering.backends.base import Message, Request, Sampling
 from persona_steering.errors import ModelMemoryError, StorageError
-from persona_steering.server import writing
-from persona_steering.server.database import Database, database_file
+from persona_steering.server.answers import writing
+from persona_steering.server.answers.writing import Writing
+from persona_steering.server.door.security import Door
 from persona_steering.server.ids import new_id
 from persona_steering.server.limits import LIMITS
-from persona_steering.server.security import Door
 from persona_steering.server.stores.conversation_models import Draft, Made, MessageNode
 from persona_steering.server.stores.conversations import ConversationStore
-from persona_steering.server.writing import Writing
+from persona_steering.server.stores.database import Database, database_file
 
 ROOT = "/api/v1/conversations"
 SEEDED = {"seed": 5, "max_tokens": 8}

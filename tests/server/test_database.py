@@ -13,9 +13,9 @@ from pathlib import Path
 import pytest
 
 from persona_steering.errors import BusyError, CancelledError, HeldError, StorageError
-from persona_steering.server.database import Database, database_file
-from persona_steering.server.migrations import MIGRATIONS
 from persona_steering.server.stores.conversations import ConversationStore
+from persona_steering.server.stores.database import Database, database_file
+from persona_steering.server.stores.migrations import MIGRATIONS
 
 
 def version_of(file: Path) -> int:
@@ -91,7 +91,8 @@ def test_a_second_server_is_refused_and_may_have_it_when_the_first_has_closed(tm
 
 def test_a_second_server_in_another_process_is_refused(database: Database) -> None:
     code = (
-        "import sys, pathlib as p; from persona_steering.server.database import Database as D; D(p.Path(sys.argv[1]))"
+        "import sys, pathlib; from persona_steering.server.stores.database import Database;"
+        " Database(pathlib.Path(sys.argv[1]))"
     )
     run = subprocess.run([sys.executable, "-c", code, str(database.file)], capture_output=True, text=True, check=False)
     assert run.returncode != 0

@@ -14,11 +14,11 @@ from starlette.testclient import TestClient, WebSocketDenialResponse
 from starlette.websockets import WebSocket, WebSocketDisconnect
 
 from persona_steering.errors import UsageError
-from persona_steering.server import guard
-from persona_steering.server.guard import Guard
-from persona_steering.server.keys import Keyring
+from persona_steering.server.door import guard
+from persona_steering.server.door.guard import Guard
+from persona_steering.server.door.keys import Keyring
+from persona_steering.server.door.security import CONVERSATIONS, HEADERS, REPORT_POLICY, UPLOADS, Door
 from persona_steering.server.limits import LIMITS, Limits
-from persona_steering.server.security import CONVERSATIONS, HEADERS, REPORT_POLICY, UPLOADS, Door
 
 KEY = "a-secret-of-this-test"
 SITE = "https://app.example.org"
@@ -270,7 +270,7 @@ def test_files_come_in_by_the_import_path_alone(path: str, kind: str, status: in
 def test_a_file_is_read_as_it_comes_and_refused_once_it_is_too_large(
     announced: bool, opened: TestClient, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("persona_steering.server.security.LIMITS", Limits(upload_bytes=1000, body_bytes=10))
+    monkeypatch.setattr("persona_steering.server.door.security.LIMITS", Limits(upload_bytes=1000, body_bytes=10))
     kind = {"content-type": "application/octet-stream"}
 
     def pieces(count: int) -> Iterator[bytes]:
@@ -283,7 +283,7 @@ def test_a_file_is_read_as_it_comes_and_refused_once_it_is_too_large(
 
 
 def test_a_conversation_may_be_longer_than_other_bodies(opened: TestClient, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("persona_steering.server.security.LIMITS", Limits(conversation_bytes=1000, body_bytes=10))
+    monkeypatch.setattr("persona_steering.server.door.security.LIMITS", Limits(conversation_bytes=1000, body_bytes=10))
     kind = {"content-type": "application/json"}
     assert opened.post(CONVERSATIONS, content=b"x" * 1000, headers=kind).text.endswith(" 1000")
     for path, size in ((CONVERSATIONS, 1001), ("/take", 11)):

@@ -8,7 +8,7 @@ import threading
 import pytest
 
 from persona_steering.server.errors import ApiError
-from persona_steering.server.feed import MAX_UNREAD, ConversationChange, Feed, LibraryChange
+from persona_steering.server.feeds.feed import MAX_UNREAD, ConversationChange, Feed, LibraryChange
 
 NEWS = LibraryChange(kind="persona", name="sage", change="made")
 LONG = 30.0

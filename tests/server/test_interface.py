@@ -8,11 +8,11 @@ from typing import Any
 import jsonschema_rs
 import pytest
 
-from persona_steering.server.aliases import successor
 from persona_steering.server.app import interface
+from persona_steering.server.door.security import UPLOADS
 from persona_steering.server.examples import EXAMPLES
 from persona_steering.server.published import METHODS, TAGS
-from persona_steering.server.security import UPLOADS
+from persona_steering.server.reference.aliases import successor
 
 DOCUMENT = interface()
 Operation = tuple[str, str, dict[str, Any]]

@@ -13,10 +13,10 @@ from tests.server.api import Api, make_state, running
 from tests.server.counting import Counting
 from tests.server.listener import Event, listening
 
-from persona_steering.server.feed import ConversationChange, LibraryChange
+from persona_steering.server.door.security import Door
+from persona_steering.server.feeds.feed import ConversationChange, LibraryChange
 from persona_steering.server.ids import new_id
-from persona_steering.server.security import Door
-from persona_steering.server.use_cases import JOBS
+from persona_steering.server.jobs.use_cases import JOBS
 
 LONG = 60  # seconds; nothing here takes as long, and a test that hangs fails
 counting = Counting()

@@ -18,13 +18,13 @@ from tests.server.counting import Counting, make_runner
 
 from persona_steering.backends.base import Progress
 from persona_steering.errors import BusyError, ConflictError, NotFoundError, StorageError, UsageError
-from persona_steering.server.database import Database, database_file
 from persona_steering.server.ids import new_id
-from persona_steering.server.jobs import JobRunner
-from persona_steering.server.lane import SoleLane
+from persona_steering.server.jobs.progress import JobProgress, Meter, Planned
+from persona_steering.server.jobs.runner import JobRunner
+from persona_steering.server.model.lane import SoleLane
 from persona_steering.server.paging import PageQuery
-from persona_steering.server.progress import JobProgress, Meter, Planned
 from persona_steering.server.stores.conversations import ConversationStore
+from persona_steering.server.stores.database import Database, database_file
 from persona_steering.server.stores.job_models import Job, JobEvent, JobModel
 from persona_steering.server.stores.job_retention import forget_events, forget_jobs
 from persona_steering.server.stores.jobs import JobStore
@@ -471,8 +471,8 @@ def test_a_disk_that_fills_up_fails_the_job_and_is_kept_as_soon_as_there_is_room
     runner: JobRunner, counting: Counting, database: Database, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     refused = threading.Event()
-    monkeypatch.setattr("persona_steering.server.jobs._log.error", lambda *_: refused.set())
-    monkeypatch.setattr("persona_steering.server.jobs.RETRY_STORING", 0.01)
+    monkeypatch.setattr("persona_steering.server.jobs.runner._log.error", lambda *_: refused.set())
+    monkeypatch.setattr("persona_steering.server.jobs.runner.RETRY_STORING", 0.01)
     job = in_a_step(runner, counting)
     with database.write() as connection:
         pages = connection.execute("PRAGMA page_count").fetchone()[0]

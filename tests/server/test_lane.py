@@ -13,7 +13,7 @@ from persona_steering.backends.base import Completion, Request, Sampling, Text, 
 from persona_steering.backends.tokens import Trace
 from persona_steering.backends.transformers.backend import TransformersBackend
 from persona_steering.errors import CancelledError
-from persona_steering.server.lane import LanedBackend
+from persona_steering.server.model.lane import LanedBackend
 
 REQUESTS = [Request(conversation(f"{i}?"), sampling=Sampling(max_new_tokens=4, seed=i), capture=(1,)) for i in range(5)]
 TEXTS = [Text(request.messages, f"answer {i}") for i, request in enumerate(REQUESTS)]

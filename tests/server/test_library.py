@@ -24,7 +24,7 @@ from persona_steering.personas import list_archetypes, load_archetype, load_libr
 from persona_steering.personas.datasets import Datasets
 from persona_steering.personas.manager import PersonaManager
 from persona_steering.scoring.examples import Example
-from persona_steering.server.security import Door
+from persona_steering.server.door.security import Door
 from persona_steering.vectors import ModelIdentity, SteeringVector
 from persona_steering.vectors.formats import archive, safetensors, writing
 from persona_steering.vectors.metadata import VectorKind

@@ -19,12 +19,12 @@ from websockets.sync.client import ClientConnection, connect
 from persona_steering.backends.base import Arrival, Message, Request, Sampling
 from persona_steering.errors import NotFoundError
 from persona_steering.interventions import Recipe
+from persona_steering.server.answers.steering import Steered
+from persona_steering.server.door.security import Door
 from persona_steering.server.limits import LIMITS
-from persona_steering.server.live_answers import LiveAnswer, LiveAnswers
+from persona_steering.server.live.answers import LiveAnswer, LiveAnswers
 from persona_steering.server.schemas.live import LiveReply
 from persona_steering.server.schemas.steering import SteeringField
-from persona_steering.server.security import Door
-from persona_steering.server.steering import Steered
 
 ASK = [{"role": "user", "content": "hello"}]
 LONG = 900  # tokens of an answer that a test ends before its time

@@ -19,8 +19,8 @@ from persona_steering.extraction.contrast import data_hash
 from persona_steering.personas import load_library_trait
 from persona_steering.personas.datasets import Datasets
 from persona_steering.personas.manager import PersonaManager
-from persona_steering.server import shipped
-from persona_steering.server.security import Door
+from persona_steering.server.door.security import Door
+from persona_steering.server.library import shipped
 
 PROMPTS = ["You are a cook. You talk of soup.", "Speak as a cook. You talk of bread."]
 COOK = {"name": "cook", "system_prompts": PROMPTS, "effort": "quick"}

@@ -13,9 +13,9 @@ from tests.server.listener import listening
 
 from persona_steering.backends.available import available_models
 from persona_steering.errors import UsageError
-from persona_steering.server.models import as_choice
-from persona_steering.server.security import Door
-from persona_steering.server.slot import ModelChoice
+from persona_steering.server.door.security import Door
+from persona_steering.server.model.choices import as_choice
+from persona_steering.server.model.slot import ModelChoice
 
 ASK = {"model": "persona-steer", "messages": [{"role": "user", "content": "hello"}]}
 WANTING = (  # every kind of route that needs the model

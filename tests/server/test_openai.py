@@ -17,8 +17,8 @@ from tests.server.api import MODEL, ROWS, WAITING, Api, make_state, running
 
 from persona_steering.backends.base import Message, Request, Sampling
 from persona_steering.errors import ModelError, ModelMemoryError
+from persona_steering.server.door.security import Door
 from persona_steering.server.limits import LIMITS
-from persona_steering.server.security import Door
 
 ASK: list[Any] = [{"role": "user", "content": "hello"}]
 SAGE = {"vectors": [{"name": "sage", "coefficient": 0.6}]}
@@ -321,7 +321,7 @@ def test_a_failure_tells_nothing_of_the_machine(
 def test_a_failure_in_the_middle_of_a_stream_is_an_event_and_then_the_end(
     api: Api, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from persona_steering.server.answering import Answers
+    from persona_steering.server.answers.answering import Answers
 
     real, seen = Answers.next, []
 
@@ -340,8 +340,8 @@ def test_a_failure_in_the_middle_of_a_stream_is_an_event_and_then_the_end(
 
 
 def test_silence_is_filled_with_comments(api: Api, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("persona_steering.server.sse.PING", 0.001)
-    monkeypatch.setattr("persona_steering.server.replying.PING", 0.001)
+    monkeypatch.setattr("persona_steering.server.answers.sse.PING", 0.001)
+    monkeypatch.setattr("persona_steering.server.answers.replying.PING", 0.001)
     text = post(api, stream=True).text
     assert ": ping\n\n" in text and text.endswith("data: [DONE]\n\n")
 

@@ -12,10 +12,10 @@ from starlette.testclient import TestClient
 from persona_steering.config import get_config
 from persona_steering.server import page
 from persona_steering.server.app import create_app
-from persona_steering.server.database import Database, database_file
-from persona_steering.server.security import HEADERS, Door
-from persona_steering.server.slot import ModelSlot
+from persona_steering.server.door.security import HEADERS, Door
+from persona_steering.server.model.slot import ModelSlot
 from persona_steering.server.state import ServerState
+from persona_steering.server.stores.database import Database, database_file
 
 SCRIPT = "export const what = 'a script';\n" * 100
 

@@ -12,8 +12,8 @@ from tests.backends.tiny import LAYERS
 from tests.server.api import Api, make_state, running
 
 from persona_steering.backends.base import Message, Text
-from persona_steering.server import projecting
-from persona_steering.server.security import Door
+from persona_steering.server.answers import projecting
+from persona_steering.server.door.security import Door
 
 URL = "/api/v1/project"
 TALK = [

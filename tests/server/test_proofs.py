@@ -24,7 +24,7 @@ from tests.cli.test_main import SOURCE
 from tests.server.api import MODEL, Api, make_state, make_workspace, running
 
 from persona_steering.server.app import interface
-from persona_steering.server.security import Door
+from persona_steering.server.door.security import Door
 
 PATIENCE = 60.0  # seconds until something has to have happened
 SWEEP = {"name": "sage", "strengths": [0.0, 1.0], "questions": 20, "max_new_tokens": 12, "controls": 1}

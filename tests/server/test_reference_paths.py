@@ -29,7 +29,7 @@ from persona_steering.engine.create import EFFORTS
 from persona_steering.interventions import Recipe
 from persona_steering.personas import trait_from_word
 from persona_steering.personas.datasets import Datasets
-from persona_steering.server.security import Door
+from persona_steering.server.door.security import Door
 from persona_steering.server.stores.job_models import Job
 from persona_steering.vectors.formats.legacy import read_json
 

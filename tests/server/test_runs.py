@@ -14,8 +14,8 @@ from tests.server.listener import listening
 from persona_steering.evaluation.layers import LayerScan
 from persona_steering.evaluation.similarity import Similarity
 from persona_steering.evaluation.sweep import Sweep
+from persona_steering.server.door.security import Door
 from persona_steering.server.ids import new_id
-from persona_steering.server.security import Door
 
 SMALL = {"questions": 2, "max_new_tokens": 4}
 UNIT = {"layers": [1], "dose": 0.2, "safe": False}  # a random model's calibration means nothing: say what 1.0 is

@@ -28,7 +28,7 @@ from persona_steering.errors import (
     PromptError,
 )
 from persona_steering.interventions import Add, Recipe
-from persona_steering.server.scheduler import AnswerFacts, Scheduler, Ticket
+from persona_steering.server.model.scheduler import AnswerFacts, Scheduler, Ticket
 
 
 @pytest.fixture(scope="module")

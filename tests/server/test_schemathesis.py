@@ -22,7 +22,7 @@ from schemathesis.specs.openapi.checks import (
 )
 from tests.server.api import Api, make_state, running
 
-from persona_steering.server.security import Door
+from persona_steering.server.door.security import Door
 
 EXAMPLES = int(os.environ.get("PERSONA_STEER_FUZZ", "2"))
 DOCUMENT = Path(__file__).parents[2] / "docs" / "openapi.json"

@@ -10,10 +10,10 @@ import pytest
 from tests.server.api import MODEL, Api, make_state, running
 
 from persona_steering.errors import BusyError, UsageError
+from persona_steering.server.door.security import Door, is_loopback
 from persona_steering.server.errors import without_paths
 from persona_steering.server.limits import LIMITS
 from persona_steering.server.listening import listen
-from persona_steering.server.security import Door, is_loopback
 
 KEY = "a-secret-of-this-test"
 BODY = {"model": MODEL, "messages": [{"role": "user", "content": "hello"}], "max_tokens": 2}

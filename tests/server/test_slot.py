@@ -14,8 +14,8 @@ from persona_steering.backends.base import Completion, Request, Sampling, conver
 from persona_steering.backends.wrapper import ModelWrapper
 from persona_steering.errors import BusyError, ConflictError, ModelError, NotFoundError
 from persona_steering.server.errors import ApiError
-from persona_steering.server.scheduler import AnswerFacts
-from persona_steering.server.slot import ModelChoice, ModelSlot, SlotStatus
+from persona_steering.server.model.scheduler import AnswerFacts
+from persona_steering.server.model.slot import ModelChoice, ModelSlot, SlotStatus
 from persona_steering.server.state import ServerState
 
 LONG = 60  # seconds; nothing here takes as long, and a test that hangs fails
@@ -192,7 +192,7 @@ def test_no_model_is_exchanged_while_jobs_want_it(state: ServerState) -> None:
 def test_a_slot_that_is_closed_in_the_middle_of_a_load_does_not_wait_for_it(
     state: ServerState, held: threading.Event, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("persona_steering.server.slot.CLOSING", 0.01)
+    monkeypatch.setattr("persona_steering.server.model.slot.CLOSING", 0.01)
     done = begun(state.slot)
     state.slot.close()
     assert not done.is_set()

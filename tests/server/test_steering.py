@@ -19,7 +19,7 @@ from persona_steering.backends.tokens import Trace
 from persona_steering.calibration.caps import Cap
 from persona_steering.evaluation.sweep import Sweep
 from persona_steering.scoring.effects import Measurement
-from persona_steering.server.security import Door
+from persona_steering.server.door.security import Door
 from persona_steering.server.state import ServerState
 from persona_steering.vectors import Interval
 from persona_steering.vectors.algebra import cosine

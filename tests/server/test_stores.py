@@ -7,12 +7,12 @@ from pydantic import ValidationError
 
 from persona_steering.backends.base import Sampling
 from persona_steering.errors import ConflictError, NotFoundError, UsageError
-from persona_steering.server.database import Database
 from persona_steering.server.ids import check_id, new_id
 from persona_steering.server.paging import PageQuery
 from persona_steering.server.schemas.steering import AppliedSteering, AppliedVector, SteeringRequest
 from persona_steering.server.stores.conversation_models import ConversationEdit, Made, Segment, Timings
 from persona_steering.server.stores.conversations import ConversationStore
+from persona_steering.server.stores.database import Database
 from persona_steering.server.stores.presets import PresetStore
 from persona_steering.server.stores.runs import RunStore
 

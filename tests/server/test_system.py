@@ -16,9 +16,9 @@ from prometheus_client.parser import text_string_to_metric_families
 from tests.server.api import MODEL, Api, make_state, running, until
 
 from persona_steering.errors import NotFoundError
+from persona_steering.server.door.security import Door
 from persona_steering.server.limits import LIMITS
 from persona_steering.server.logs import FIELDS, REQUEST_ID, JsonLines, set_up_logging
-from persona_steering.server.security import Door
 
 KEY = "a-key"
 THREADS = 40  # in which a server does what would hold up its event loop

@@ -10,7 +10,7 @@ from starlette.requests import Request
 
 from persona_steering.errors import BusyError
 from persona_steering.server.errors import ApiError
-from persona_steering.server.uploads import Uploads
+from persona_steering.server.library.uploads import Uploads
 
 
 def sending(*parts: bytes) -> Request:

@@ -23,12 +23,12 @@ from persona_steering.engine.create import EFFORTS, Creator
 from persona_steering.errors import BusyError, NotFoundError, PersonaSteeringError, UsageError
 from persona_steering.personas import Persona
 from persona_steering.personas.manager import PersonaManager
-from persona_steering.server.database import Database, database_file
-from persona_steering.server.jobs import JobRunner
-from persona_steering.server.scheduler import Scheduler
+from persona_steering.server.jobs.runner import JobRunner
+from persona_steering.server.jobs.use_cases import JOBS
+from persona_steering.server.model.scheduler import Scheduler
+from persona_steering.server.stores.database import Database, database_file
 from persona_steering.server.stores.job_models import Job, JobModel
 from persona_steering.server.stores.runs import RunStore
-from persona_steering.server.use_cases import JOBS
 from persona_steering.vectors import SteeringVector
 
 UNIT = {"layers": [1, 2], "dose": 0.2, "safe": False}  # a random model's vectors are weak: say what 1.0 is

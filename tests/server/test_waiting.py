@@ -8,7 +8,7 @@ import pytest
 from starlette.requests import Request
 from starlette.types import Message
 
-from persona_steering.server.waiting import on_leaving
+from persona_steering.server.feeds.waiting import on_leaving
 
 
 def request_of(messages: asyncio.Queue[Message]) -> Request:

@@ -8,10 +8,10 @@ import pytest
 
 from persona_steering.backends.base import Completion, Piece
 from persona_steering.errors import CancelledError, ModelMemoryError, NotFoundError
-from persona_steering.server.database import Database
+from persona_steering.server.answers.writing import EVERY, Writing, absorb
 from persona_steering.server.stores.conversation_models import Made, Segment
 from persona_steering.server.stores.conversations import ConversationStore
-from persona_steering.server.writing import EVERY, Writing, absorb
+from persona_steering.server.stores.database import Database
 
 
 class Clock:

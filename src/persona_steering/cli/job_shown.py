@@ -12,7 +12,7 @@ from persona_steering.errors import CancelledError, PersonaSteeringError
 if TYPE_CHECKING:
     from persona_steering.cli.context import Session
     from persona_steering.cli.progress import ProgressReport
-    from persona_steering.server.job_access import RemoteJobs
+    from persona_steering.server.jobs.access import RemoteJobs
     from persona_steering.server.stores.job_models import Job, JobError, JobEvent
 
 COLUMNS = ("job", "what", "of", "asked", "progress", "status")

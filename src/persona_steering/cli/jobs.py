@@ -12,7 +12,7 @@ from persona_steering.cli.context import Session, asking_options, common_options
 from persona_steering.errors import ServerError
 
 if TYPE_CHECKING:
-    from persona_steering.server.job_access import JobAccess, RemoteJobs
+    from persona_steering.server.jobs.access import JobAccess, RemoteJobs
     from persona_steering.server.stores.job_models import Job, JobStatus
 
 STATES = ("queued", "running", "succeeded", "failed", "cancelled", "interrupted")
@@ -125,7 +125,7 @@ def retry(session: Session, job_id: str, detach: bool) -> None:
     """
     from persona_steering.cli import job_shown
     from persona_steering.cli.render import note
-    from persona_steering.server.job_access import RemoteJobs
+    from persona_steering.server.jobs.access import RemoteJobs
 
     with opened(session) as access:
         there(access, job_id)
@@ -170,8 +170,8 @@ def opened(session: Session) -> Iterator[JobAccess | None]:
     Raises ServerError for a named server that does not answer, BusyError for a workspace that another server holds.
     """
     from persona_steering.cli.joining import running
-    from persona_steering.server.database import Database, database_file
-    from persona_steering.server.job_access import RemoteJobs, StoredJobs
+    from persona_steering.server.jobs.access import RemoteJobs, StoredJobs
+    from persona_steering.server.stores.database import Database, database_file
     from persona_steering.server.stores.jobs import JobStore
 
     joined = running(session)
@@ -215,7 +215,7 @@ def show_job(session: Session, job: Job) -> None:
 
 
 def _remote(access: JobAccess | None, job: Job) -> RemoteJobs:
-    from persona_steering.server.job_access import RemoteJobs
+    from persona_steering.server.jobs.access import RemoteJobs
 
     if isinstance(access, RemoteJobs):
         return access

@@ -15,8 +15,8 @@ if TYPE_CHECKING:
     import socket
 
     from persona_steering.errors import PersonaSteeringError
+    from persona_steering.server.door.security import Door
     from persona_steering.server.logs import LogFormat
-    from persona_steering.server.security import Door
     from persona_steering.server.state import ServerState
 
 KEY_VARIABLE = "PERSONA_STEER_API_KEY"
@@ -76,10 +76,10 @@ def serve(
       persona-steer serve --model hf:Qwen/Qwen2.5-7B-Instruct --port 8000
       persona-steer serve --host 0.0.0.0 --allow-host models.example.org
     """
-    from persona_steering.server.keys import chosen_key
+    from persona_steering.server.door.keys import chosen_key
+    from persona_steering.server.door.security import Door, is_loopback
     from persona_steering.server.listening import listen
     from persona_steering.server.logs import set_up_logging
-    from persona_steering.server.security import Door, is_loopback
 
     session.settings |= {k: v for k, v in (("server.host", host), ("server.port", port)) if v is not None}
     address = session.config.server.host
@@ -98,11 +98,11 @@ def run(session: Session, listening: socket.socket, door: Door, *, made: bool) -
     from persona_steering.cli.render import note
     from persona_steering.errors import ServerError
     from persona_steering.server.app import create_app
-    from persona_steering.server.database import Database, database_file
     from persona_steering.server.listening import server_of, url_of
+    from persona_steering.server.model.slot import ModelSlot
     from persona_steering.server.presence import announced
-    from persona_steering.server.slot import ModelSlot
     from persona_steering.server.state import ServerState
+    from persona_steering.server.stores.database import Database, database_file
 
     state = ServerState(session.config, Database(database_file(session.config.workspace)), ModelSlot(session.config))
     server = server_of(create_app(state, door))

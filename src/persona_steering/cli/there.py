@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from persona_steering.cli.context import Session
     from persona_steering.cli.joining import Joined
     from persona_steering.cli.measured import Result
-    from persona_steering.server.job_types import JobEstimate
+    from persona_steering.server.jobs.kinds import JobEstimate
     from persona_steering.server.stores.job_models import Job
     from persona_steering.vectors import SteeringVector
     from persona_steering.vectors.metadata import VectorKind
@@ -47,7 +47,7 @@ def run_there(
     """
     from persona_steering.cli.job_shown import watch
     from persona_steering.cli.render import emit_json, note
-    from persona_steering.server.job_access import RemoteJobs
+    from persona_steering.server.jobs.access import RemoteJobs
 
     jobs = RemoteJobs(joined.api)
     job = jobs.submit(path, params)
@@ -64,7 +64,7 @@ def run_there(
 def estimate_there(session: Session, joined: Joined, path: str, params: Mapping[str, JsonValue]) -> None:
     """Shows what it would take there. Raises as `run_there`."""
     from persona_steering.cli.render import working
-    from persona_steering.server.job_access import RemoteJobs
+    from persona_steering.server.jobs.access import RemoteJobs
 
     with working("Timing a small batch", quiet=session.quiet):
         found = RemoteJobs(joined.api).estimate(path, params)

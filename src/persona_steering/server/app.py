@@ -14,11 +14,12 @@ from fastapi.exceptions import RequestValidationError
 from starlette.exceptions import HTTPException
 
 from persona_steering.errors import PersonaSteeringError
-from persona_steering.server.aliases import body_at
+from persona_steering.server.door.guard import Guard
+from persona_steering.server.door.security import Door
 from persona_steering.server.errors import ApiError, ErrorType, as_api_error
-from persona_steering.server.guard import Guard
 from persona_steering.server.invalid import as_refusal
 from persona_steering.server.published import PublishedApi
+from persona_steering.server.reference.aliases import body_at
 from persona_steering.server.routes import (
     axes,
     compare,
@@ -44,7 +45,6 @@ from persona_steering.server.routes import (
     traits,
     web_system,
 )
-from persona_steering.server.security import Door
 from persona_steering.server.state import ServerState
 
 _log = logging.getLogger("persona_steering.server")

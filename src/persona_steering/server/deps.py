@@ -8,9 +8,9 @@ from typing import Annotated, Literal
 from fastapi import Depends, Header, Query, Request, Response
 
 from persona_steering.server.errors import ApiError, ErrorBody
+from persona_steering.server.model.serving import Serving
 from persona_steering.server.paging import MAX_LIMIT, PageQuery
 from persona_steering.server.schemas.reference import ErrorReply
-from persona_steering.server.serving import Serving
 from persona_steering.server.state import ServerState
 
 ERRORS: dict[int | str, dict[str, object]] = {

@@ -8,8 +8,8 @@ from prometheus_client import CollectorRegistry, Counter, Histogram, disable_cre
 from prometheus_client.core import GaugeMetricFamily
 from prometheus_client.registry import Collector
 
-from persona_steering.server.scheduler import AnswerFacts, Load
-from persona_steering.server.slot import SlotStatus
+from persona_steering.server.model.scheduler import AnswerFacts, Load
+from persona_steering.server.model.slot import SlotStatus
 from persona_steering.server.stores.job_models import JobStatus
 
 CONTENT_TYPE = "text/plain; version=0.0.4; charset=utf-8"

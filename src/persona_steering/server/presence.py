@@ -9,7 +9,7 @@ from collections.abc import Iterator
 
 from persona_steering.engine.remote.presence import Announcement
 from persona_steering.errors import StorageError
-from persona_steering.server.slot import SlotStatus
+from persona_steering.server.model.slot import SlotStatus
 from persona_steering.server.state import ServerState
 
 _log = logging.getLogger(__name__)

@@ -9,25 +9,25 @@ from typing import Literal
 
 from persona_steering.config import Config
 from persona_steering.personas.manager import PersonaManager
-from persona_steering.server.database import Database
+from persona_steering.server.answers.running import RunningAnswers
 from persona_steering.server.errors import ApiError
-from persona_steering.server.feed import ConversationChange, Feed, LibraryChange
-from persona_steering.server.job_types import Change
-from persona_steering.server.jobs import JobRunner
-from persona_steering.server.library import VectorLibrary
-from persona_steering.server.live_answers import LiveAnswers
+from persona_steering.server.feeds.feed import ConversationChange, Feed, LibraryChange
+from persona_steering.server.jobs.kinds import Change
+from persona_steering.server.jobs.runner import JobRunner
+from persona_steering.server.jobs.use_cases import JOBS
+from persona_steering.server.library.uploads import Uploads
+from persona_steering.server.library.vectors import VectorLibrary
+from persona_steering.server.live.answers import LiveAnswers
 from persona_steering.server.metrics import Metrics
-from persona_steering.server.models import as_choice
-from persona_steering.server.running import RunningAnswers
-from persona_steering.server.scheduler import Load
-from persona_steering.server.slot import ModelChoice, ModelSlot, SlotStatus
+from persona_steering.server.model.choices import as_choice
+from persona_steering.server.model.scheduler import Load
+from persona_steering.server.model.slot import ModelChoice, ModelSlot, SlotStatus
 from persona_steering.server.stores.conversations import ConversationStore
+from persona_steering.server.stores.database import Database
 from persona_steering.server.stores.job_models import Job
 from persona_steering.server.stores.jobs import JobStore
 from persona_steering.server.stores.presets import PresetStore
 from persona_steering.server.stores.runs import RunStore
-from persona_steering.server.uploads import Uploads
-from persona_steering.server.use_cases import JOBS
 
 
 class ServerState:

@@ -5,8 +5,8 @@ from __future__ import annotations
 from fastapi import Response
 
 from persona_steering.server.deps import StateDep
-from persona_steering.server.job_params import AxesParams
-from persona_steering.server.job_requests import BEGUN, AskingDep, begin
+from persona_steering.server.jobs.params import AxesParams
+from persona_steering.server.jobs.requests import BEGUN, AskingDep, begin
 from persona_steering.server.routes.vectors import reading_router
 from persona_steering.server.stores.job_models import Job
 

@@ -5,11 +5,12 @@ from __future__ import annotations
 from fastapi import APIRouter, Request, Response
 from fastapi.concurrency import run_in_threadpool
 
-from persona_steering.server.answer_events import lane_events
-from persona_steering.server.conversing import GRACE
+from persona_steering.server.answers.conversing import GRACE
+from persona_steering.server.answers.events import lane_events
+from persona_steering.server.answers.lanes import Lanes, plan_lanes
 from persona_steering.server.deps import ERRORS, StateDep
-from persona_steering.server.event_streams import EventStream, streaming
-from persona_steering.server.lanes import Lanes, plan_lanes
+from persona_steering.server.feeds.streams import EventStream, streaming
+from persona_steering.server.feeds.waiting import on_leaving
 from persona_steering.server.schemas.conversations import (
     Compared,
     Comparison,
@@ -18,7 +19,6 @@ from persona_steering.server.schemas.conversations import (
     StartedLanes,
     WrittenToken,
 )
-from persona_steering.server.waiting import on_leaving
 
 router = APIRouter(prefix="/api/v1", tags=["compare"], responses=ERRORS)
 EVENTS = streaming(

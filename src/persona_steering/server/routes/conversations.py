@@ -7,10 +7,12 @@ from typing import Annotated
 from fastapi import APIRouter, Query, Request, Response
 from fastapi.concurrency import run_in_threadpool
 
-from persona_steering.server.answer_events import reply_events
-from persona_steering.server.conversing import Reply, Turn, keep_message, plan_answer, plan_message
+from persona_steering.server.answers.conversing import Reply, Turn, keep_message, plan_answer, plan_message
+from persona_steering.server.answers.events import reply_events
+from persona_steering.server.answers.transcripts import ConversationFile, FileFormat, add_file, file_of, to_markdown
 from persona_steering.server.deps import ERRORS, ExpectedDep, PageDep, StateDep, tag
-from persona_steering.server.event_streams import EventStream, streaming
+from persona_steering.server.feeds.streams import EventStream, streaming
+from persona_steering.server.feeds.waiting import on_leaving
 from persona_steering.server.paging import Page
 from persona_steering.server.schemas.conversations import (
     MAX_SEARCH,
@@ -26,8 +28,6 @@ from persona_steering.server.schemas.conversations import (
 )
 from persona_steering.server.state import ServerState
 from persona_steering.server.stores.conversation_models import Conversation, ConversationEdit, FoundConversation
-from persona_steering.server.transcripts import ConversationFile, FileFormat, add_file, file_of, to_markdown
-from persona_steering.server.waiting import on_leaving
 
 router = APIRouter(prefix="/api/v1/conversations", tags=["conversations"], responses=ERRORS)
 EVENTS = streaming(

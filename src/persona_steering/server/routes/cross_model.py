@@ -8,9 +8,11 @@ import time
 from fastapi import APIRouter, Request
 from fastapi.concurrency import run_in_threadpool
 
-from persona_steering.server import cross_model
-from persona_steering.server.answering import Answers
+from persona_steering.server.answers.answering import Answers
 from persona_steering.server.deps import REFERENCE_ERRORS, StateDep
+from persona_steering.server.feeds.waiting import job_result, on_leaving
+from persona_steering.server.reference import cross_model
+from persona_steering.server.reference.web_system import delete, refused_at_once
 from persona_steering.server.schemas.reference import (
     CustomTraitReply,
     CustomTraits,
@@ -28,8 +30,6 @@ from persona_steering.server.schemas.reference import (
     VectorOrder,
     VectorRows,
 )
-from persona_steering.server.waiting import job_result, on_leaving
-from persona_steering.server.web_system import delete, refused_at_once
 from persona_steering.vectors.metadata import package_version
 
 router = APIRouter(tags=["earlier systems"], responses=REFERENCE_ERRORS, deprecated=True)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from fastapi import APIRouter, Response
 
 from persona_steering.server.deps import ERRORS, StateDep
-from persona_steering.server.event_streams import EventStream, follow_server, streaming
+from persona_steering.server.feeds.streams import EventStream, follow_server, streaming
 from persona_steering.server.routes.jobs import LastSeenDep
 from persona_steering.server.schemas.events import ServerEvent
 

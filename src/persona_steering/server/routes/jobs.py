@@ -9,7 +9,7 @@ from fastapi.concurrency import run_in_threadpool
 
 from persona_steering.server.deps import ERRORS, PageDep, StateDep
 from persona_steering.server.errors import ApiError
-from persona_steering.server.event_streams import EventStream, follow_job, streaming
+from persona_steering.server.feeds.streams import EventStream, follow_job, streaming
 from persona_steering.server.paging import Page
 from persona_steering.server.schemas.jobs import JobLog, PublicJobEvent, shown, shown_event
 from persona_steering.server.stores.job_models import Job, JobStatus

@@ -8,11 +8,11 @@ from fastapi import APIRouter, Query, Request
 from fastapi.concurrency import run_in_threadpool
 
 from persona_steering.server.deps import ERRORS, ServingDep, StateDep
-from persona_steering.server.library import Upload
+from persona_steering.server.library.shipped import archetype, archetypes, builtin_traits
+from persona_steering.server.library.vectors import Upload
 from persona_steering.server.paging import Page
 from persona_steering.server.schemas.library import Archetype, ArchetypeDetail, BuiltinTrait, ImportedVector
 from persona_steering.server.schemas.steering import Name
-from persona_steering.server.shipped import archetype, archetypes, builtin_traits
 from persona_steering.vectors import VectorKind
 from persona_steering.vectors.formats import Writer
 

@@ -10,9 +10,9 @@ from starlette.websockets import WebSocketDisconnect
 
 from persona_steering.server.errors import ApiError
 from persona_steering.server.limits import LIMITS
-from persona_steering.server.live import Session
+from persona_steering.server.live.connection import Session
+from persona_steering.server.live.sockets import Inbox, parse_frame
 from persona_steering.server.schemas.live import Frame, LiveRequest
-from persona_steering.server.sockets import Inbox, parse_frame
 from persona_steering.server.state import ServerState
 
 router = APIRouter(prefix="/api/v1", tags=["live"])

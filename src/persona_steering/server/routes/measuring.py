@@ -7,8 +7,8 @@ from typing import Annotated
 from fastapi import APIRouter, Query, Response
 
 from persona_steering.server.deps import ERRORS, PageDep, StateDep
-from persona_steering.server.job_params import CardParams, LayersParams, SimilarityParams, SweepParams
-from persona_steering.server.job_requests import BEGUN, AskingDep, begin
+from persona_steering.server.jobs.params import CardParams, LayersParams, SimilarityParams, SweepParams
+from persona_steering.server.jobs.requests import BEGUN, AskingDep, begin
 from persona_steering.server.paging import Page
 from persona_steering.server.schemas.runs import Run, shown_page
 from persona_steering.server.stores.job_models import Job

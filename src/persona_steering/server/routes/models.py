@@ -5,9 +5,9 @@ from __future__ import annotations
 from fastapi import APIRouter
 
 from persona_steering.server.deps import ERRORS, StateDep
-from persona_steering.server.models import list_models as listed
+from persona_steering.server.model.choices import list_models as listed
+from persona_steering.server.model.slot import ModelChoice, SlotStatus
 from persona_steering.server.schemas.models import Models
-from persona_steering.server.slot import ModelChoice, SlotStatus
 
 router = APIRouter(prefix="/api/v1/models", tags=["models"], responses=ERRORS)
 

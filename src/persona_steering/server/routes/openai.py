@@ -8,13 +8,16 @@ from functools import partial
 from fastapi import APIRouter, Request, Response
 from fastapi.concurrency import run_in_threadpool
 
-from persona_steering.server.answering import Answers
-from persona_steering.server.asked import chat_requests, text_requests
+from persona_steering.server.answers.answering import Answers
+from persona_steering.server.answers.asked import chat_requests, text_requests
+from persona_steering.server.answers.model_list import model_entries, model_entry
+from persona_steering.server.answers.replying import headers_of, reply_streamed, reply_whole
+from persona_steering.server.answers.shapes import Head, chat_completion, text_completion
+from persona_steering.server.answers.sse import ChatStream, TextStream
+from persona_steering.server.answers.steering import resolve
 from persona_steering.server.deps import ERRORS, ServingDep, StateDep
-from persona_steering.server.event_streams import streaming
+from persona_steering.server.feeds.streams import streaming
 from persona_steering.server.ids import new_id
-from persona_steering.server.model_list import model_entries, model_entry
-from persona_steering.server.replying import headers_of, reply_streamed, reply_whole
 from persona_steering.server.schemas.openai import (
     ChatChunk,
     ChatCompletion,
@@ -27,9 +30,6 @@ from persona_steering.server.schemas.openai import (
     TextChunk,
     TextCompletion,
 )
-from persona_steering.server.shapes import Head, chat_completion, text_completion
-from persona_steering.server.sse import ChatStream, TextStream
-from persona_steering.server.steering import resolve
 
 router = APIRouter(prefix="/v1", tags=["openai"], responses=ERRORS)
 

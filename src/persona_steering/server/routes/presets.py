@@ -6,11 +6,11 @@ from typing import Annotated
 
 from fastapi import APIRouter, Depends, Response
 
+from persona_steering.server.answers.steering import of_form
 from persona_steering.server.deps import ERRORS, ExpectedDep, StateDep, tag
-from persona_steering.server.feed import LibraryChange
+from persona_steering.server.feeds.feed import LibraryChange
 from persona_steering.server.paging import Page
 from persona_steering.server.schemas.presets import PresetChanges, PresetQuery, PresetRequest
-from persona_steering.server.steering import of_form
 from persona_steering.server.stores.presets import Preset
 
 router = APIRouter(prefix="/api/v1/presets", tags=["presets"], responses=ERRORS)

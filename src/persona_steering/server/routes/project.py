@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from fastapi import APIRouter
 
+from persona_steering.server.answers.projecting import alternatives, project
 from persona_steering.server.deps import ERRORS, StateDep
-from persona_steering.server.projecting import alternatives, project
 from persona_steering.server.schemas.project import Alternatives, AlternativesRequest, ProjectedText, ProjectRequest
 
 router = APIRouter(prefix="/api/v1/project", tags=["project"], responses=ERRORS)

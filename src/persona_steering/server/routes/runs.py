@@ -8,10 +8,10 @@ from fastapi import APIRouter, Query, Response
 from fastapi.responses import HTMLResponse
 
 from persona_steering.server.deps import ERRORS, PageDep, StateDep
+from persona_steering.server.door.security import REPORT_POLICY
+from persona_steering.server.jobs.results import read_answers, read_data, read_report
 from persona_steering.server.paging import Page, PageQuery
-from persona_steering.server.results import read_answers, read_data, read_report
 from persona_steering.server.schemas.runs import Run, RunAnswer, RunData, shown_page
-from persona_steering.server.security import REPORT_POLICY
 
 router = APIRouter(prefix="/api/v1/runs", tags=["runs"], responses=ERRORS)
 

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from fastapi import APIRouter
 
-from persona_steering.server.checking import checked
+from persona_steering.server.answers.checking import checked
+from persona_steering.server.answers.steering import resolve
 from persona_steering.server.deps import ERRORS, ServingDep, StateDep
 from persona_steering.server.schemas.steering import ValidatedSteering, ValidateRequest
-from persona_steering.server.steering import resolve
 
 router = APIRouter(prefix="/api/v1/steering", tags=["steering"], responses=ERRORS)
 

@@ -8,13 +8,13 @@ from fastapi import Request, Response
 from fastapi.concurrency import run_in_threadpool
 
 from persona_steering.server.deps import ServingDep, StateDep
-from persona_steering.server.job_params import TraitParams
-from persona_steering.server.job_requests import BEGUN, AskingDep, begin
+from persona_steering.server.feeds.waiting import on_leaving
+from persona_steering.server.jobs.params import TraitParams
+from persona_steering.server.jobs.requests import BEGUN, AskingDep, begin
+from persona_steering.server.library.shipped import trait_preview
 from persona_steering.server.routes.vectors import editing_router
 from persona_steering.server.schemas.library import TraitPreview, TraitPreviewRequest
-from persona_steering.server.shipped import trait_preview
 from persona_steering.server.stores.job_models import Job
-from persona_steering.server.waiting import on_leaving
 
 router = editing_router("traits", "Trait", ("trait",))
 

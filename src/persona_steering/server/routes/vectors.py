@@ -8,7 +8,7 @@ from fastapi import APIRouter, Path, Query, Response
 
 from persona_steering.interventions.recipe import MAX_STRENGTH
 from persona_steering.server.deps import ERRORS, ExpectedDep, StateDep, tag
-from persona_steering.server.library import Kinds
+from persona_steering.server.library.vectors import Kinds
 from persona_steering.server.paging import Page
 from persona_steering.server.schemas.library import (
     ExportFormat,

@@ -11,13 +11,15 @@ from starlette.responses import PlainTextResponse, RedirectResponse, Response
 
 from persona_steering.backends.base import Completion
 from persona_steering.errors import PersonaSteeringError
-from persona_steering.server import web_system
-from persona_steering.server.aliases import deprecation
-from persona_steering.server.answering import Answers
+from persona_steering.server.answers.answering import Answers
 from persona_steering.server.deps import REFERENCE_ERRORS, StateDep
 from persona_steering.server.errors import as_api_error
+from persona_steering.server.feeds.waiting import on_leaving
 from persona_steering.server.limits import LIMITS
+from persona_steering.server.live.sockets import Inbox, parse_frame
 from persona_steering.server.page import is_built
+from persona_steering.server.reference import web_system
+from persona_steering.server.reference.aliases import deprecation
 from persona_steering.server.schemas.reference import (
     ChunkFrame,
     CreatingReply,
@@ -36,9 +38,7 @@ from persona_steering.server.schemas.reference import (
     WebStatus,
     WebTrait,
 )
-from persona_steering.server.sockets import Inbox, parse_frame
 from persona_steering.server.state import ServerState
-from persona_steering.server.waiting import on_leaving
 
 router = APIRouter(tags=["earlier systems"], responses=REFERENCE_ERRORS, deprecated=True)
 _CHAT = TypeAdapter(WebChat)

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from pydantic import RootModel
 
-from persona_steering.server.feed import ConversationChange, LibraryChange
+from persona_steering.server.feeds.feed import ConversationChange, LibraryChange
+from persona_steering.server.model.slot import SlotStatus
 from persona_steering.server.schemas.jobs import PublicJobEvent
-from persona_steering.server.slot import SlotStatus
 
 
 class ServerEvent(RootModel[PublicJobEvent | SlotStatus | LibraryChange | ConversationChange]):

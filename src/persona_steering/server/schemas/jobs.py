@@ -8,7 +8,7 @@ from pydantic import BaseModel, Discriminator, Field, JsonValue, RootModel
 
 from persona_steering.engine.names import public_id
 from persona_steering.server.errors import without_paths
-from persona_steering.server.progress import JobProgress
+from persona_steering.server.jobs.progress import JobProgress
 from persona_steering.server.stores.job_models import Job, JobError, JobEvent, JobStatus, Sample
 from persona_steering.vectors.values import Closed
 

@@ -7,7 +7,7 @@ from typing import Annotated, Literal
 from pydantic import ConfigDict, Field
 
 from persona_steering.scoring.examples import Example
-from persona_steering.server.job_params import MAX_DESCRIPTION, MAX_WRITTEN, Count, InstructionPair
+from persona_steering.server.jobs.params import MAX_DESCRIPTION, MAX_WRITTEN, Count, InstructionPair
 from persona_steering.server.paging import PageQuery
 from persona_steering.server.schemas.steering import Name
 from persona_steering.vectors.evidence import Evidence

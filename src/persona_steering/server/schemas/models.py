@@ -6,7 +6,7 @@ from typing import Literal
 
 from pydantic import Field
 
-from persona_steering.server.slot import SlotStatus
+from persona_steering.server.model.slot import SlotStatus
 from persona_steering.vectors.values import Closed
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from pydantic import Field
 
 from persona_steering.server.limits import Limits
-from persona_steering.server.slot import SlotStatus
+from persona_steering.server.model.slot import SlotStatus
 from persona_steering.vectors.values import Closed
 
 

@@ -12,9 +12,8 @@ from collections.abc import Callable, Mapping, Sequence
 
 from persona_steering.backends.base import Role
 from persona_steering.errors import ConflictError, NotFoundError, UsageError
-from persona_steering.server.database import Database
 from persona_steering.server.ids import check_id, new_id
-from persona_steering.server.job_types import Change
+from persona_steering.server.jobs.kinds import Change
 from persona_steering.server.paging import Page, PageQuery
 from persona_steering.server.stores.conversation_models import (
     CONVERSATION,
@@ -28,6 +27,7 @@ from persona_steering.server.stores.conversation_models import (
     MessageStatus,
 )
 from persona_steering.server.stores.conversation_search import search
+from persona_steering.server.stores.database import Database
 from persona_steering.server.stores.versions import check_version
 
 Listener = Callable[[str, Change, str | None], None]  # conversation, what was done, to which message

@@ -6,7 +6,7 @@ from typing import Literal
 
 from pydantic import BaseModel, ConfigDict, Field, JsonValue
 
-from persona_steering.server.progress import JobProgress
+from persona_steering.server.jobs.progress import JobProgress
 from persona_steering.vectors.values import Closed
 
 JOB = "job"

@@ -21,10 +21,10 @@ from typing import Literal
 from pydantic import JsonValue
 
 from persona_steering.errors import BusyError, ConflictError, NotFoundError
-from persona_steering.server.database import Database
 from persona_steering.server.ids import check_id, new_id
+from persona_steering.server.jobs.progress import JobProgress
 from persona_steering.server.paging import Page, PageQuery, select_page
-from persona_steering.server.progress import JobProgress
+from persona_steering.server.stores.database import Database
 from persona_steering.server.stores.job_models import (
     AGAIN,
     JOB,

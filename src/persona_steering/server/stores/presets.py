@@ -9,9 +9,9 @@ import time
 from pydantic import BaseModel, ConfigDict, Field
 
 from persona_steering.errors import ConflictError, unknown
-from persona_steering.server.database import Database
 from persona_steering.server.paging import Page, PageQuery, select_page
 from persona_steering.server.schemas.steering import SteeringRequest
+from persona_steering.server.stores.database import Database
 from persona_steering.server.stores.versions import check_version
 from persona_steering.vectors import check_name
 

@@ -8,9 +8,9 @@ import time
 from pydantic import BaseModel, ConfigDict, Field
 
 from persona_steering.errors import NotFoundError
-from persona_steering.server.database import Database
 from persona_steering.server.ids import check_id, new_id
 from persona_steering.server.paging import Page, PageQuery, select_page
+from persona_steering.server.stores.database import Database
 
 RUN = "run"
 
