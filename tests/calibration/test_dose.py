@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+from collections.abc import Sequence
 
 import numpy as np
 import pytest
@@ -10,11 +11,14 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from persona_steering.calibration.dose import (
+    CalibrationSettings,
     Cell,
-    best_band,
+    DoseSearch,
+    coherent_tops,
     descending_doses,
     non_increasing,
     random_like,
+    ranked_bands,
 )
 from persona_steering.calibration.layers import (
     addition,
@@ -83,7 +87,7 @@ def test_smoothing_pools_a_violation_into_its_mean() -> None:
     assert non_increasing([90, 50, 70, 40]) == [90, 60, 60, 40]
 
 
-def test_the_band_that_gains_most_at_its_coherent_limit_is_chosen() -> None:
+def test_bands_are_ranked_by_what_they_gain_at_their_coherent_limit() -> None:
     low, high = (1, 2), (5, 6)
     cells = [
         Cell(low, 0.1, 0.2, 100),
@@ -91,10 +95,54 @@ def test_the_band_that_gains_most_at_its_coherent_limit_is_chosen() -> None:
         Cell(high, 0.1, 0.4, 100),
         Cell(high, 0.3, 0.5, 50),
     ]
-    band, limit = best_band(cells, 75)
+    ranked = ranked_bands(cells, 75)
     # half way between the doses: low gains 0.55 there, high 0.45
-    assert band == low
-    assert limit == pytest.approx(0.2)
+    assert [band for band, _ in ranked] == [low, high]
+    assert [limit for _, limit in ranked] == pytest.approx([0.2, 0.2])
+
+
+def test_a_band_goes_on_upwards_while_its_highest_dose_is_coherent() -> None:
+    low, high = (1, 2), (5, 6)
+    cells = [
+        Cell(low, 0.3, 0.9, 80),
+        Cell(low, 0.1, 0.2, 70),
+        Cell(high, 0.1, 0.4, 100),
+        Cell(high, 0.3, 0.5, 50),
+    ]
+    assert coherent_tops(cells, 75) == [(low, 0.3)], "70 and 80 are smoothed to 75"
+    assert coherent_tops(cells, 76) == []
+
+
+class Known(DoseSearch):
+    """A search whose measurements are a straight line: coherence falls by 100 from no dose to `collapse`."""
+
+    def __init__(self, settings: CalibrationSettings, collapse: dict[tuple[int, ...], float]) -> None:
+        self._settings, self._collapse, self.phases = settings, collapse, list[str]()
+        self._searching = []
+
+    def _cells(
+        self, vector: SteeringVector, grid: Sequence[tuple[tuple[int, ...], float]], probes: object, phase: str
+    ) -> list[Cell]:
+        self.phases.append(phase)
+        return [Cell(band, dose, dose, max(0.0, 100 - 100 * dose / self._collapse[band])) for band, dose in grid]
+
+
+def test_the_search_goes_as_high_as_the_vector_stays_coherent() -> None:
+    weak, strong = (1, 2), (5, 6)
+    settings = CalibrationSettings(
+        questions=("a", "b", "c", "d"), bands=(weak, strong), search_coherence=72, coarse_doses=(0.1, 0.2)
+    )
+    # coherent up to 0.28 of it: 0.084 and 0.42
+    search = Known(settings, {weak: 0.3, strong: 1.5})
+    coarse, fine = search.search(vector())
+    assert search.phases == ["bands", "doses", "higher doses", "higher doses"]
+    assert max(cell.dose for cell in coarse) == 0.2
+    assert {cell.layers for cell in fine} == {weak, strong}
+    assert max(cell.dose for cell in fine if cell.layers == weak) == pytest.approx(0.084 * 1.44, abs=1e-3)
+    assert ranked_bands(fine, 72) == [(strong, pytest.approx(0.42, abs=1e-3)), (weak, pytest.approx(0.084, abs=1e-3))]
+    bounded = Known(settings.model_copy(update={"higher_rounds": 0}), {weak: 0.3, strong: 1.5})
+    _, fine = bounded.search(vector())
+    assert ranked_bands(fine, 72)[0] == (strong, pytest.approx(0.2 * 1.44)), "never beyond what was measured"
 
 
 def test_the_coherent_limit_is_tried_first_and_then_the_measured_doses_below_it() -> None:

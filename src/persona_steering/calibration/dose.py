@@ -32,6 +32,9 @@ class CalibrationSettings(BaseModel):
     coarse_questions: int = Field(default=6, ge=2, description="of the search questions, those that choose the band")
     coarse_doses: tuple[float, ...] = (0.14, 0.24, 0.36)
     fine_factors: tuple[float, ...] = (0.64, 0.8, 1.0, 1.2, 1.44)
+    fine_bands: int = Field(default=2, ge=1, description="bands that are searched finely: few questions rank roughly")
+    higher_factors: tuple[float, ...] = (1.2, 1.44)  # of a band's highest dose, while it stays coherent
+    higher_rounds: int = Field(default=2, ge=0, description="how often a band may go higher")
     bands: tuple[tuple[int, ...], ...] = ()  # empty: candidate_bands
     controls: int = Field(default=2, ge=1, description="random directions")
     max_new_tokens: int = Field(default=32, ge=4)
@@ -83,15 +86,22 @@ class DoseSearch:
             Example, ...
         ] = ()  # of the dose that `calibrate` chose; of the safe form where there is one
 
-    def search(self, vector: SteeringVector) -> list[Cell]:
-        """Every candidate band at a few doses, then the best band at doses around its coherent limit."""
+    def search(self, vector: SteeringVector) -> tuple[list[Cell], list[Cell]]:
+        """Every candidate band at a few doses; then the best bands at doses around and beyond their coherent limit."""
         settings = self._settings
         bands = settings.bands or candidate_bands(vector.layers, self._backend.identity.num_layers)
         few = self._searching[: settings.coarse_questions]
         coarse = self._cells(vector, [(band, dose) for band in bands for dose in settings.coarse_doses], few, "bands")
-        band, limit = best_band(coarse, settings.search_coherence)
-        grid = [(band, round(limit * factor, 4)) for factor in settings.fine_factors]
-        return coarse + self._cells(vector, grid, self._searching, "doses")
+        best = ranked_bands(coarse, settings.search_coherence)[: settings.fine_bands]
+        grid = [(band, round(limit * factor, 4)) for band, limit in best for factor in settings.fine_factors]
+        fine = self._cells(vector, grid, self._searching, "doses")
+        for _ in range(settings.higher_rounds):
+            tops = coherent_tops(fine, settings.search_coherence)
+            grid = [(band, round(top * factor, 4)) for band, top in tops for factor in settings.higher_factors]
+            if not grid:
+                break
+            fine += self._cells(vector, grid, self._searching, "higher doses")
+        return coarse, fine
 
     def calibrate(
         self, vector: SteeringVector, *, safe: SteeringVector | None = None, floor: Floor | None = None
@@ -100,14 +110,14 @@ class DoseSearch:
 
         A vector that does not pass is returned all the same, marked weak with the reason.
         """
-        cells = self.search(vector)
-        fine = cells[-len(self._settings.fine_factors) :]
-        band = fine[0].layers
-        for dose in descending_doses(fine, self._settings.search_coherence):
+        bound = self._settings.search_coherence
+        coarse, fine = self.search(vector)
+        band, _ = ranked_bands(fine, bound)[0]
+        for dose in descending_doses([cell for cell in fine if cell.layers == band], bound):
             raw, control, safe_found = self._confirm(vector, band, dose, safe, floor)
             if raw.coherence.mean >= self._settings.min_coherence:
                 break
-        make = self._calibration(vector, band, dose, cells, control)
+        make = self._calibration(vector, band, dose, coarse + fine, control)
         return make(raw, False), None if safe_found is None else make(safe_found, True)
 
     def _cells(
@@ -194,23 +204,36 @@ class DoseSearch:
         return make
 
 
-def best_band(cells: Sequence[Cell], search_coherence: float) -> tuple[tuple[int, ...], float]:
-    """The band that gains most at its coherent limit, and that limit: the dose where coherence passes the bound.
+def ranked_bands(cells: Sequence[Cell], search_coherence: float) -> list[tuple[tuple[int, ...], float]]:
+    """Bands with their coherent limit, the dose where coherence passes the bound; the greatest gain there comes first.
 
     Coherence is smoothed to fall with the dose; limit and gain are interpolated between the measured doses.
     """
-    bands: dict[tuple[int, ...], list[Cell]] = {}
-    for cell in sorted(cells, key=lambda cell: cell.dose):
-        bands.setdefault(cell.layers, []).append(cell)
     found = []
-    for band, row in bands.items():
+    for band, row in _by_band(cells).items():
         doses = [0.0, *(cell.dose for cell in row)]
         coherences = [100.0, *non_increasing([cell.coherence for cell in row])]
         limit = float(np.interp(-search_coherence, [-c for c in coherences], doses))
         effect = float(np.interp(limit, doses, [0.0, *(cell.effect for cell in row)]))
         found.append((effect, band, limit))
-    _, band, limit = max(found)
-    return band, limit
+    return [(band, limit) for _, band, limit in sorted(found, reverse=True)]
+
+
+def coherent_tops(cells: Sequence[Cell], search_coherence: float) -> list[tuple[tuple[int, ...], float]]:
+    """The bands that are coherent up to their highest dose, smoothed as in `ranked_bands`, and that dose."""
+    return [
+        (band, row[-1].dose)
+        for band, row in _by_band(cells).items()
+        if non_increasing([cell.coherence for cell in row])[-1] >= search_coherence
+    ]
+
+
+def _by_band(cells: Sequence[Cell]) -> dict[tuple[int, ...], list[Cell]]:
+    """The cells of every band, by rising dose."""
+    bands: dict[tuple[int, ...], list[Cell]] = {}
+    for cell in sorted(cells, key=lambda cell: cell.dose):
+        bands.setdefault(cell.layers, []).append(cell)
+    return bands
 
 
 def descending_doses(cells: Sequence[Cell], search_coherence: float) -> list[float]:

@@ -54,6 +54,7 @@ class Effort(BaseModel):
     search_questions: int = 12
     coarse_questions: int = 6
     coarse_doses: tuple[float, ...] = (0.14, 0.24, 0.36)
+    search_bands: int = Field(default=2, ge=1, description="bands whose doses are searched finely")
     search_coherence: float = Field(default=72, description="lowest mean coherence of a dose in the search")
     controls: int = 2
     safety_prompts: int = Field(default=100, ge=8, le=200, description="of each kind")
@@ -67,6 +68,7 @@ EFFORTS = {
         calibration_questions=20,
         search_questions=8,
         coarse_questions=5,
+        search_bands=1,
         # Few questions make a noisy search, and smoothing noise errs to the weak side; the confirmation steps down.
         search_coherence=66,
         controls=1,
@@ -225,6 +227,7 @@ class Creator:
             search_questions=effort.search_questions,
             coarse_questions=effort.coarse_questions,
             coarse_doses=effort.coarse_doses,
+            fine_bands=effort.search_bands,
             search_coherence=effort.search_coherence,
             controls=effort.controls,
             seed=self.config.extraction.seed,

@@ -145,7 +145,7 @@ def calibration_work(creator: Creator, settings: ExtractionSettings) -> list[Wor
     counts = {
         "reference": 2 * len(search.questions),
         "bands": bands * len(search.coarse_doses) * search.coarse_questions,
-        "doses": len(search.fine_factors) * search.search_questions,
+        "doses": search.fine_bands * len(search.fine_factors) * search.search_questions,
         "confirm": (2 + search.controls) * confirming,  # raw, safe and the controls
     }
     return [Work(phase, n, search.max_new_tokens, SCORES_PER_ANSWER * n, captured=False) for phase, n in counts.items()]
