@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
@@ -22,15 +22,15 @@ from persona_steering.cli.projections import parse_layers, show_work
 from persona_steering.cli.there import check_detached, detach_option, measure_there
 
 if TYPE_CHECKING:
-    from pydantic import JsonValue
+    from pydantic import BaseModel, JsonValue
 
     from persona_steering.backends.wrapper import ModelWrapper
     from persona_steering.config import Config
-    from persona_steering.engine.measuring import Finished, Measurement, Scale, Unit
+    from persona_steering.engine.measuring import Measurement, Scale, Unit
     from persona_steering.personas.manager import PersonaManager
 
 Function = TypeVar("Function", bound=Callable[..., Any])
-Value = TypeVar("Value")
+Shown = TypeVar("Shown", bound="BaseModel")
 LAYERS_HELP = "0-based layers: 20, or 10-14,16. Repeatable."
 
 
@@ -152,15 +152,12 @@ def sweep(
 
     strengths = spread_strengths(first, last, points)
     unit, scale = Unit(layers, dose, coef, safe), Scale(questions, tokens, seed, out)
-    check_detached(session, detach=detach)
-    if session.joined is not None:
-        asked = asked_of(name, scale, unit) | {"strengths": list(strengths), "controls": controls}
-        found = measure_there(session, session.joined, "sweep", asked, Sweep, out=out, dry_run=dry_run, detach=detach)
-    else:
-        session.check_names([name])
-        made = SweepMeasurement(*parts(session), name, strengths, controls=controls, unit=unit, scale=scale)
-        measured = measure(session, made, dry_run=dry_run)
-        found = None if measured is None else Result.of(measured.value, measured)
+
+    def plan() -> SweepMeasurement:
+        return SweepMeasurement(*parts(session), name, strengths, controls=controls, unit=unit, scale=scale)
+
+    asked = asked_of(name, scale, unit) | {"strengths": list(strengths), "controls": controls}
+    found = measure(session, "sweep", asked, Sweep, plan, out=out, dry_run=dry_run, detach=detach)
     if found is not None:
         show_sweep(session, found)
 
@@ -200,17 +197,12 @@ def layers(
     from persona_steering.evaluation.layers import LayerScan
 
     scale = Scale(questions, tokens, seed, out)
-    check_detached(session, detach=detach)
-    if session.joined is not None:
-        asked = asked_of(name, scale) | {"layers": listed(layers), "dose": dose, "held_out": held_out}
-        found = measure_there(
-            session, session.joined, "layers", asked, LayerScan, out=out, dry_run=dry_run, detach=detach
-        )
-    else:
-        session.check_names([name])
-        made = LayersMeasurement(*parts(session), name, layers=layers, dose=dose, held_out=held_out, scale=scale)
-        measured = measure(session, made, dry_run=dry_run)
-        found = None if measured is None else Result.of(measured.value, measured)
+
+    def plan() -> LayersMeasurement:
+        return LayersMeasurement(*parts(session), name, layers=layers, dose=dose, held_out=held_out, scale=scale)
+
+    asked = asked_of(name, scale) | {"layers": listed(layers), "dose": dose, "held_out": held_out}
+    found = measure(session, "layers", asked, LayerScan, plan, out=out, dry_run=dry_run, detach=detach)
     if found is not None:
         show_layers(session, found)
 
@@ -264,24 +256,17 @@ def card(
     from persona_steering.vectors.evidence import Evidence
 
     unit, scale = Unit(layers, dose, coef, safe), Scale(questions, tokens, seed, out)
-    check_detached(session, detach=detach)
-    if session.joined is not None:
-        asked = asked_of(name, scale, unit)
-        asked |= {"held_out": held_out, "controls": controls, "shuffles": shuffles}
-        found = measure_there(session, session.joined, "card", asked, Evidence, out=out, dry_run=dry_run, detach=detach)
-    else:
-        session.check_names([name])
-        made = CardMeasurement(
-            *parts(session),
-            name,
-            held_out=held_out,
-            controls=controls,
-            shuffles=shuffles,
-            unit=unit,
-            scale=scale,
+
+    def plan() -> CardMeasurement:
+        return CardMeasurement(
+            *parts(session), name, held_out=held_out, controls=controls, shuffles=shuffles, unit=unit, scale=scale
         )
-        measured = measure(session, made, dry_run=dry_run)
-        found = None if measured is None else Result.of(measured.value.evidence, measured)
+
+    asked = asked_of(name, scale, unit)
+    asked |= {"held_out": held_out, "controls": controls, "shuffles": shuffles}
+    found = measure(
+        session, "card", asked, Evidence, plan, read=lambda it: it.evidence, out=out, dry_run=dry_run, detach=detach
+    )
     if found is not None:
         show_evidence(session, found)
 
@@ -344,12 +329,32 @@ def listed(layers: tuple[int, ...] | None) -> list[JsonValue] | None:
     return None if layers is None else list(layers)
 
 
-def measure(session: Session, planned: Measurement[Value], *, dry_run: bool) -> Finished[Value] | None:
-    """Measures with progress; on a dry run says what would be asked, and gives None."""
+def measure(
+    session: Session,
+    kind: str,
+    asked: Mapping[str, JsonValue],
+    form: type[Shown],
+    plan: Callable[[], Measurement[Any]],
+    *,
+    read: Callable[[Any], Shown] = lambda value: value,
+    out: Path | None,
+    dry_run: bool,
+    detach: bool,
+) -> Result[Shown] | None:
+    """Measures by the workspace's server where it runs, as a job with the parameters `asked`, else here, as planned.
+
+    `read` gives what is shown of what was measured here. None where there is nothing to show.
+    """
     from persona_steering.cli.progress import resumable_progress
 
+    check_detached(session, detach=detach)
+    if session.joined is not None:
+        return measure_there(session, session.joined, kind, asked, form, out=out, dry_run=dry_run, detach=detach)
+    session.check_names([str(asked["name"])])
+    planned = plan()
     if dry_run:
         show_work(session, planned.work())
         return None
     with resumable_progress(quiet=session.quiet) as progress:
-        return planned.run(progress=progress)
+        measured = planned.run(progress=progress)
+    return Result.of(read(measured.value), measured)
