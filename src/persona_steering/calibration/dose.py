@@ -181,7 +181,7 @@ class DoseSearch:
         effect = self._meter.prompted_effect(self._confirming)
 
         def make(measured: Measurement, is_safe: bool) -> Calibration:
-            reason = weakness(measured, control, settings)
+            reason = weakness(measured, control, settings, is_safe=is_safe)
             return Calibration(
                 layers=layers,
                 coefficients=coefficients_for_dose(vector, layers, dose),
@@ -273,9 +273,11 @@ def random_like(vector: SteeringVector, *, seed: int) -> SteeringVector:
     return SteeringVector(directions, vector.metadata.model_copy(update={"name": "random", "calibration": None}))
 
 
-def weakness(measured: Measurement, control: Measurement, settings: CalibrationSettings) -> str:
-    """Why a vector counts as weak; empty when it does not."""
+def weakness(measured: Measurement, control: Measurement, settings: CalibrationSettings, *, is_safe: bool) -> str:
+    """Why a vector counts as weak; empty when it does not. The safe form is measured at the dose of the raw one."""
     if measured.coherence.mean < settings.min_coherence:
+        if is_safe:
+            return f"with safety on, coherence is {measured.coherence.mean:.0f} at this dose"
         return f"no dose stayed coherent (coherence {measured.coherence.mean:.0f} at the weakest tried)"
     if measured.score is None:
         return "this model does not take this persona from a prompt, so a score would divide by noise"
