@@ -215,6 +215,8 @@ import os, signal, sys, time, threading
 from persona_steering import config
 from persona_steering.cli import main
 
+signal.signal(signal.SIGINT, signal.default_int_handler)  # whoever runs the tests may have it ignored
+
 def busy(path=None, **options):
     os.kill(os.getpid(), signal.SIGINT)
     time.sleep(60)
