@@ -5,7 +5,9 @@ from __future__ import annotations
 import signal
 import subprocess
 import sys
+import time
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -20,9 +22,11 @@ from persona_steering.backends.transformers.backend import TransformersBackend
 from persona_steering.backends.wrapper import ModelWrapper
 from persona_steering.config import Config
 from persona_steering.engine.create import EFFORTS, Creator
+from persona_steering.engine.estimate import Speed
 from persona_steering.errors import BusyError, NotFoundError, PersonaSteeringError, UsageError
 from persona_steering.personas import Persona
 from persona_steering.personas.manager import PersonaManager
+from persona_steering.server.jobs import runner as jobs_runner
 from persona_steering.server.jobs.runner import JobRunner
 from persona_steering.server.jobs.use_cases import JOBS
 from persona_steering.server.model.scheduler import Scheduler
@@ -214,6 +218,24 @@ def test_an_estimate_counts_what_is_missing_and_makes_nothing(runner: JobRunner,
     assert found.answers == sum(found.phases.values())
     assert found.seconds > 0 and found.disk_bytes > 0 and found.max_tokens > found.answers
     assert sorted(workspace.rglob("*.safetensors")) == before
+
+
+def test_of_several_who_want_an_estimate_at_once_one_measures(
+    runner: JobRunner, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    measured: list[float] = []
+
+    def measure(backend: object) -> Speed:
+        time.sleep(0.2)
+        measured.append(1.0)
+        return Speed(prefill=1.0, step=1.0, score=1.0)
+
+    monkeypatch.setattr(jobs_runner, "measure_speed", measure)
+    monkeypatch.setattr(runner, "_speeds", {})
+    with ThreadPoolExecutor(4) as pool:
+        found = list(pool.map(lambda _: runner.estimate("persona.create", {**PARAMS, "name": "baker"}), range(4)))
+    assert len(measured) == 1
+    assert len({one.seconds for one in found}) == 1
 
 
 def test_an_estimate_for_a_description_has_nothing_written_yet(

@@ -66,6 +66,7 @@ class JobRunner:
         self._news, self._stopping = threading.Event(), threading.Event()
         self._cancelled: set[str] = set()
         self._speeds: dict[str, tuple[float, Speed]] = {}  # and when they were measured
+        self._timing = threading.Lock()
         self._listeners: list[Callable[[Job], None]] = []
         self._thread = threading.Thread(target=self._work, name="jobs", daemon=True)
 
@@ -174,11 +175,12 @@ class JobRunner:
     def _speed(self, backend: Backend) -> Speed:
         """Measured in one turn: waiting for chats in between would count as slowness."""
         key = f"{backend.identity.fingerprint} {backend.info.device} {backend.info.dtype}"
-        measured, speed = self._speeds.get(key, (0.0, None))
-        if speed is None or time.monotonic() - measured > SPEED_KEEPS:
-            with self._lane.turn():
-                speed = measure_speed(backend)
-            self._speeds[key] = time.monotonic(), speed
+        with self._timing:  # of several who ask at once, one measures for all
+            measured, speed = self._speeds.get(key, (0.0, None))
+            if speed is None or time.monotonic() - measured > SPEED_KEEPS:
+                with self._lane.turn():
+                    speed = measure_speed(backend)
+                self._speeds[key] = time.monotonic(), speed
         return speed
 
     # -- the worker's thread -------------------------------------------------------------------------------------------
