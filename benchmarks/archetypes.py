@@ -13,6 +13,7 @@ import json
 import os
 import sys
 import time
+from collections.abc import Mapping
 from pathlib import Path
 
 import numpy as np
@@ -137,6 +138,13 @@ def write_table(page: Path, result: dict[str, object]) -> None:
     page.write_text(f"{before}{MARKS[0]}\n{table(result)}\n{MARKS[1]}{after}")
 
 
+def status(raw: Mapping[str, object], safe: Mapping[str, object]) -> str:
+    """Whether a vector steers, raw and made safe."""
+    if raw["weak"]:
+        return f"weak: {raw['weak']}"
+    return "ready; weak with safety on" if safe["weak"] else "ready"
+
+
 def table(result: dict) -> str:  # type: ignore[type-arg]
     def span(values: list[float] | None, digits: int = 2) -> str:
         if values is None:
@@ -155,7 +163,7 @@ def table(result: dict) -> str:  # type: ignore[type-arg]
         lines.append(
             f"| {row['name']} | {row['layers'][0]}-{row['layers'][1]} | {row['dose']:.2f} | {span(raw['score'])} "
             f"| {span(raw['control'])} | {span(raw['coherence'], 0)} | {span(safe['score'])} "
-            f"| {span(safe['coherence'], 0)} | {'weak: ' + raw['weak'] if raw['weak'] else 'ready'} |"
+            f"| {span(safe['coherence'], 0)} | {status(raw, safe)} |"
         )
     rows = result["archetypes"]
     safety = result["safety"]
